@@ -1,0 +1,1 @@
+"""YAML presets, installed with the package."""

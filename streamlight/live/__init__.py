@@ -1,0 +1,1 @@
+"""RTSP cameras in, RTSP publishing out: media and engine under faults."""

@@ -1,0 +1,1 @@
+"""Containers, codecs, timestamps, colour. Knows PyAV; knows no model."""

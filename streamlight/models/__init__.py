@@ -1,0 +1,1 @@
+"""Networks and their weights. Knows torch; no video, no files but weights."""

@@ -1,0 +1,1 @@
+"""Enhancement without weights: exposure and illumination estimated on the small copy."""

@@ -1,0 +1,1 @@
+"""Motion, latent smoothing, scene cuts, noise. Tensors in, tensors out; per-stream state lives here."""
