@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 
 RowFunction = Callable[[int, int], object]
 
@@ -36,7 +37,7 @@ def row_bands(rows: int, workers: int, *, min_rows: int = 1, align: int = 1) -> 
         return []
     bands = max(1, min(workers, rows // max(1, min_rows)))
     edges = [rows * i // bands // align * align for i in range(bands)] + [rows]
-    return [(first, end) for first, end in zip(edges, edges[1:], strict=False) if end > first]
+    return [(first, end) for first, end in pairwise(edges) if end > first]
 
 
 class RowPool:
