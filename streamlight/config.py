@@ -1,0 +1,398 @@
+"""The one schema of everything that can be set.
+
+YAML presets, command-line options, keyword arguments of :func:`streamlight.enhance_video` and the reference page are
+all derived from :class:`Config`: an option exists here and nowhere else. Values come from four layers, the later
+winning: the defaults below, a preset, a configuration file, explicit options.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from streamlight.errors import ConfigError
+from streamlight.timecode import parse_time
+
+
+def _words(value: Any) -> Any:
+    """YAML 1.1 reads ``off`` and ``on`` as booleans; here they are words."""
+    return {False: "off", True: "on"}[value] if isinstance(value, bool) else value
+
+
+def _codec(value: Any) -> Any:
+    """Other names of the same codecs."""
+    return {"h265": "hevc", "x265": "hevc", "x264": "h264", "avc": "h264"}.get(str(value).lower(), value)
+
+
+def _number(value: Any) -> Any:
+    """A boolean is no number, although Python counts it as one."""
+    if isinstance(value, bool):
+        raise ValueError("a boolean is not a number")
+    return value
+
+
+Seconds = Annotated[
+    Fraction | None, BeforeValidator(parse_time), PlainSerializer(lambda v: None if v is None else str(v))
+]
+Whole = Annotated[int, BeforeValidator(_number)]
+Real = Annotated[float, BeforeValidator(_number)]
+
+
+def _option(
+    default: Any, text: str, *, option: str = "", identity: bool = True, expected: str = "", **limits: Any
+) -> Any:
+    """A field that is also an option.
+
+    Args:
+        default: Value when nothing is said.
+        text: Help for people, one or two sentences.
+        option: Name as an option, when it differs from the field's.
+        identity: Whether the value decides what is written. Jobs that differ here cannot be resumed by one another.
+        expected: What is allowed, in words, where type and limits do not say it.
+        limits: ``ge``, ``le``, ``pattern`` and so on, as for pydantic's ``Field``.
+    """
+    extra: dict[str, Any] = {"option": option, "identity": identity, "expected": expected}
+    return Field(default, description=text, json_schema_extra=extra, **limits)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class InputConfig(_Section):
+    """What is read, and how."""
+
+    start: Seconds = _option(None, "Begin here, counted from the start of the video.")
+    end: Seconds = _option(None, "End before this time, counted likewise. Default: to the end.")
+    deinterlace: Annotated[Literal["auto", "off", "all"], BeforeValidator(_words)] = _option(
+        "auto", "Deinterlace: the frames flagged as interlaced (auto), none, or all."
+    )
+    tonemap: bool = _option(False, "Convert HDR (PQ or HLG) video to SDR. Without it, HDR input is refused.")
+    max_damaged: Whole = _option(100, "Give up after this many damaged packets in a row.", ge=1, le=1_000_000)
+    decoder_threads: Whole | None = _option(
+        None, "Threads for decoding. Default: the decoder's choice.", ge=1, le=64, identity=False
+    )
+
+
+class ModelConfig(_Section):
+    """What brightens the picture."""
+
+    name: str = _option(
+        "retinex",
+        "Model to enhance with.",
+        option="model",
+        expected="a name that 'streamlight models' lists",
+        min_length=1,
+    )
+    strength: Real = _option(1.0, "How far to go: 0 leaves the picture as it is, 1 is the full effect.", ge=0, le=1)
+    device: str = _option(
+        "auto",
+        "Where to compute.",
+        expected="auto, cpu, cuda or cuda:N",
+        pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
+    )
+
+
+class OutputConfig(_Section):
+    """What is written."""
+
+    codec: Annotated[Literal["auto", "h264", "hevc", "av1", "vp9", "ffv1", "prores"], BeforeValidator(_codec)] = (
+        _option("auto", "Video codec. auto: H.264, or what the container needs.")
+    )
+    quality: Whole | None = _option(
+        None, "Constant quality of the encoder (CRF; lower is better and larger). Default: a good one per codec.",
+        ge=0, le=63,
+    )  # fmt: skip
+    encoder_preset: str | None = _option(
+        None,
+        "The encoder's own speed preset, for example x264's superfast or slow.",
+        expected="a preset name of the encoder",
+        pattern=r"^[A-Za-z0-9_-]{1,32}$",
+    )
+    hardware: Annotated[str, BeforeValidator(_words)] = _option(
+        "auto",
+        "Hardware encoder: auto takes one that really opens here.",
+        expected="auto, off or an encoder's name",
+        pattern=r"^[a-z0-9_]{1,32}$",
+    )
+    compare: bool = _option(False, "Write before and after side by side in one frame.")
+    segment_frames: Whole = _option(
+        250, "Frames per closed segment; a resumed job repeats at most this many.", ge=1, le=100_000
+    )
+
+
+class RunConfig(_Section):
+    """How the job is run; nothing here changes what is written."""
+
+    overwrite: bool = _option(
+        False, "Replace an existing output, and discard an unfinished job for it.", identity=False
+    )
+    resume: bool = _option(False, "Continue an unfinished job behind its last closed segment.", identity=False)
+    queue_frames: Whole = _option(
+        4, "Frames that may wait between two stages; more costs memory.", ge=1, le=256, identity=False
+    )
+    workers: Whole | None = _option(
+        None, "Threads that work on one frame. Default: the cores this process may use.", ge=1, le=256, identity=False
+    )
+
+
+class Config(_Section):
+    """Everything that can be set, in four sections."""
+
+    input: InputConfig = InputConfig()
+    model: ModelConfig = ModelConfig()
+    output: OutputConfig = OutputConfig()
+    run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        start, end = self.input.start, self.input.end
+        if end is not None and end <= (start or 0):
+            raise ValueError(f"input.end ({_seconds(end)}) must be later than input.start ({_seconds(start or 0)})")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """The values that decide what is written, as ``{"section.field": plain value}``."""
+        values = self.model_dump(mode="json")
+        return {o.key: values[o.section][o.field] for o in options() if o.identity}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One thing that can be set, as other parts of the product need to know it.
+
+    Attributes:
+        section: Section of the schema.
+        field: Field in the section.
+        name: Name as a keyword argument and, with ``-`` for ``_``, on the command line.
+        default: Default value.
+        help: Text for people.
+        expected: What is allowed, in words.
+        choices: The allowed words, if it is one of a few.
+        is_flag: Whether it is a yes-or-no option.
+        identity: Whether it decides what is written.
+    """
+
+    section: str
+    field: str
+    name: str
+    default: Any
+    help: str
+    expected: str
+    choices: tuple[str, ...]
+    is_flag: bool
+    identity: bool
+
+    @property
+    def key(self) -> str:
+        """``section.field``, the place in a YAML file."""
+        return f"{self.section}.{self.field}"
+
+    @property
+    def flag(self) -> str:
+        """The command-line option, for example ``--encoder-preset``."""
+        return "--" + self.name.replace("_", "-")
+
+
+def options() -> list[Option]:
+    """Every option of the schema, in order."""
+    found = []
+    for section, section_field in Config.model_fields.items():
+        section_type = section_field.annotation
+        assert section_type is not None
+        fields: dict[str, FieldInfo] = section_type.model_fields
+        found += [_describe(section, name, info) for name, info in fields.items()]
+    return found
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with the package."""
+    folder = resources.files("streamlight.configs")
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_config(
+    *, preset: str | None = None, file: str | Path | None = None, values: Mapping[str, Any] | None = None
+) -> Config:
+    """Build the configuration from its layers: defaults < preset < file < explicit values.
+
+    Args:
+        preset: Name of a preset that comes with the package.
+        file: YAML file with the sections of :class:`Config`; every key is optional.
+        values: Options by their name (:attr:`Option.name`), for example ``{"model": "retinex", "strength": 0.5}``.
+
+    Raises:
+        ConfigError: If a preset, file or key is unknown, or a value is not allowed. The message names all of them.
+    """
+    layers: list[tuple[str, dict[str, Any]]] = []
+    if preset is not None:
+        layers.append((f"preset {preset}", _read_preset(preset)))
+    if file is not None:
+        layers.append((str(file), _read_file(Path(file))))
+    layers.append(("", _by_section(values or {})))
+    merged: dict[str, Any] = {}
+    for origin, layer in layers:
+        _check_keys(origin, layer)
+        for section, content in layer.items():
+            merged.setdefault(section, {}).update(content)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, layers)) from error
+
+
+def render_defaults() -> str:
+    """The defaults as a commented YAML file: what ``configs/default.yaml`` holds."""
+    lines = ["# Every setting with its default. Copy what you need into a file of your own: --config FILE.", ""]
+    for section, section_field in Config.model_fields.items():
+        lines += [f"# {(section_field.annotation.__doc__ or '').splitlines()[0]}", f"{section}:"]
+        for option in (o for o in options() if o.section == section):
+            value = yaml.safe_dump(option.default, default_flow_style=True).splitlines()[0]
+            lines += [f"  # {option.help} ({option.expected})", f"  {option.field}: {value}"]
+        lines.append("")
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def suggestion(word: str, known: list[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest known word, or an empty string."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def _describe(section: str, name: str, info: FieldInfo) -> Option:
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    choices = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
+    return Option(
+        section=section,
+        field=name,
+        name=str(extra.get("option") or name),
+        default=info.default,
+        help=info.description or "",
+        expected=str(extra.get("expected") or _expected(info, choices)),
+        choices=tuple(map(str, choices)),
+        is_flag=info.annotation is bool,
+        identity=bool(extra.get("identity", True)),
+    )
+
+
+def _expected(info: FieldInfo, choices: tuple[Any, ...]) -> str:
+    """What is allowed, in words, from the type and the limits."""
+    if choices:
+        return "one of " + ", ".join(choices)
+    if info.annotation is bool:
+        return "yes or no"
+    kind = str(info.annotation)  # an optional number keeps its type inside Annotated
+    if "Fraction" in kind:
+        return "seconds or [hh:]mm:ss[.fraction]"
+    limits: dict[str, Any] = {}
+    for rule in info.metadata:
+        limits.update({k: getattr(rule, k) for k in ("ge", "le") if getattr(rule, k, None) is not None})
+    return f"a {'whole ' if 'int' in kind else ''}number from {limits['ge']} to {limits['le']}"
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    known = preset_names()
+    if name not in known:
+        raise ConfigError(f"unknown preset '{name}'{suggestion(name, known)} (presets: {', '.join(known)})")
+    return _parse(f"preset {name}", resources.files("streamlight.configs").joinpath(f"{name}.yaml").read_text("utf-8"))
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"configuration file {path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {path} cannot be read: {error}") from error
+    return _parse(str(path), text)
+
+
+def _parse(origin: str, text: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{origin} is not valid YAML{where}: {getattr(error, 'problem', error)}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{origin} must hold sections ({', '.join(Config.model_fields)}), not a bare value or list")
+    # An empty section ("model:" with nothing below) is a section without keys.
+    return {str(key): {} if value is None and key in Config.model_fields else value for key, value in content.items()}
+
+
+def _by_section(values: Mapping[str, Any]) -> dict[str, Any]:
+    known = {option.name: option for option in options()}
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(f"unknown option '{name}'{suggestion(name, list(known))}")
+        nested.setdefault(known[name].section, {})[known[name].field] = value
+    return nested
+
+
+def _check_keys(origin: str, layer: dict[str, Any]) -> None:
+    """Unknown keys, with the nearest known one; checked per layer so that the message can name the file."""
+    fields = {o.key for o in options()}
+    places = {o.field: o.key for o in options()}
+    where = f"{origin}: " if origin else ""
+    for section, content in layer.items():
+        if section not in Config.model_fields:
+            hint = f"; did you mean '{places[section]}'?" if section in places else ""
+            hint = hint or suggestion(section, [*Config.model_fields, *places])
+            raise ConfigError(f"{where}unknown key '{section}'{hint}")
+        if not isinstance(content, dict):
+            raise ConfigError(f"{where}'{section}' is a section and must hold keys, not {content!r}")
+        for key in content:
+            full = f"{section}.{key}"
+            if full not in fields:
+                hint = suggestion(str(key), [f.split(".")[1] for f in fields if f.startswith(section + ".")])
+                if not hint and key in places:
+                    hint = f"; did you mean '{places[key]}'?"
+                raise ConfigError(f"{where}unknown key '{full}'{hint}")
+
+
+def _explain(error: ValidationError, layers: list[tuple[str, dict[str, Any]]]) -> str:
+    """One sentence per wrong value: where it was set, the value, and what is allowed."""
+    by_key = {option.key: option for option in options()}
+    sentences = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"][:2])
+        option = by_key.get(key)
+        if option is None:
+            sentences.append(str(problem["msg"]).removeprefix("Value error, "))
+            continue
+        value, origin = _find(option, layers)
+        name = f"{origin}: {key}" if origin else f"{key} ({option.flag})"
+        hint = suggestion(str(value), list(option.choices))
+        sentences.append(f"{name}: {_shown(value)} is not allowed, expected {option.expected}{hint}")
+    return "; ".join(dict.fromkeys(sentences))
+
+
+def _find(option: Option, layers: list[tuple[str, dict[str, Any]]]) -> tuple[Any, str]:
+    for origin, layer in reversed(layers):
+        if option.field in layer.get(option.section, {}):
+            return layer[option.section][option.field], origin
+    return option.default, "default"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _seconds(value: Fraction | int) -> str:
+    return f"{float(value):g} s"
