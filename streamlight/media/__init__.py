@@ -11,10 +11,10 @@ from streamlight.media.frame import ColorSpec, Frame
 
 if TYPE_CHECKING:
     from streamlight.media.inputs import list_inputs as list_inputs
-    from streamlight.media.probe import Chapter as Chapter
-    from streamlight.media.probe import SourceInfo as SourceInfo
-    from streamlight.media.probe import StreamInfo as StreamInfo
-    from streamlight.media.probe import probe as probe
+    from streamlight.media.probing import Chapter as Chapter
+    from streamlight.media.probing import SourceInfo as SourceInfo
+    from streamlight.media.probing import StreamInfo as StreamInfo
+    from streamlight.media.probing import probe as probe
     from streamlight.media.source import Position as Position
     from streamlight.media.source import Source as Source
     from streamlight.media.source import SourceStats as SourceStats
@@ -23,18 +23,19 @@ if TYPE_CHECKING:
 
 _LAZY = {
     # reading
-    "Chapter": "probe",
+    "Chapter": "probing",
     "Position": "source",
     "Source": "source",
-    "SourceInfo": "probe",
+    "SourceInfo": "probing",
     "SourceStats": "source",
-    "StreamInfo": "probe",
+    "StreamInfo": "probing",
     "list_inputs": "inputs",
     "open_source": "source",
+    "probe": "probing",
     "redact": "urls",
 }
 
-__all__ = ["ColorSpec", "Frame", *sorted(_LAZY)]  # noqa: PLE0604
+__all__ = ["ColorSpec", "Frame", *sorted(_LAZY)]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,8 +14,8 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".
 VIDEO_SUFFIXES = frozenset(
     {
         ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".wmv",
-        ".asf", ".flv", ".3gp", ".3g2", ".ogv", ".mxf", ".h264", ".264", ".h265", ".265", ".hevc", ".y4m", ".nut", ".dv",
-        ".ivf", ".obu", ".mjpeg", ".mjpg", ".gif", ".apng", ".divx", ".f4v", ".m2v", ".rm", ".rmvb",
+        ".asf", ".flv", ".3gp", ".3g2", ".ogv", ".mxf", ".h264", ".264", ".h265", ".265", ".hevc", ".y4m", ".nut",
+        ".dv", ".ivf", ".obu", ".mjpeg", ".mjpg", ".gif", ".apng", ".divx", ".f4v", ".m2v", ".rm", ".rmvb",
     }
 )  # fmt: skip
 

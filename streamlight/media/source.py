@@ -16,10 +16,10 @@ from typing import Any, Literal
 import av
 
 from streamlight.errors import ConfigError, MediaError
-from streamlight.media import probe
+from streamlight.media import probing
 from streamlight.media.frame import Frame
 from streamlight.media.planes import PlaneReader
-from streamlight.media.probe import SourceInfo
+from streamlight.media.probing import SourceInfo
 from streamlight.media.urls import redact
 
 Deinterlace = Literal["auto", "off", "all"]
@@ -162,16 +162,16 @@ def open_source(
     """Open a media file for reading frame by frame."""
     if end is not None and end <= (start or 0):
         raise ConfigError(f"end must lie behind start, got {start = !s}, {end = !s} seconds")
-    container = probe.open_container(url)
+    container = probing.open_container(url)
     try:
-        stream = probe.choose_video(container, url)
-        info = probe.describe(container, stream, url)
-        first = probe._first_frame(container, stream)
+        stream = probing.choose_video(container, url)
+        info = probing.describe(container, stream, url)
+        first = probing._first_frame(container, stream)
         if first is None:
             raise MediaError(f"'{redact(fspath(url))}': no picture can be decoded")
-        info = probe.refine(info, first)
+        info = probing.refine(info, first)
         container.close()
-        container = probe.open_container(url)
+        container = probing.open_container(url)
         stream = container.streams[info.stream_index]
         stream.codec_context.thread_type = "AUTO"
         stream.codec_context.thread_count = threads or min(os.cpu_count() or 1, 8)
