@@ -1,0 +1,95 @@
+"""What every model offers to the rest of the house."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a model is, what it may be used for, and what its caller must respect.
+
+    Attributes:
+        name: Short name, as in ``--model``.
+        summary: One line for ``streamlight models``.
+        revision: Changes whenever the same input would give another output; a resumed job compares it.
+        color: What ``low`` holds: ``"rgb"`` in [0, 1], or ``"ycbcr"`` with luma in [0, 1] and chroma in [-0.5, 0.5].
+        latent: Shape rule of the latent, in words.
+        size_multiple: Height and width of ``low`` must be multiples of this.
+        needs_global_context: Whether the output at a pixel depends on the whole frame (then it must not be tiled).
+        stochastic: Whether the prior has a spread to sample from.
+        parameters: Number of trained parameters.
+        dtypes: Floating point types whose output was verified against float32.
+        licence: Licence of the weights (of the code, where there are none).
+        training_data: What the weights were trained on.
+    """
+
+    name: str
+    summary: str
+    revision: str
+    color: Literal["rgb", "ycbcr"] = "rgb"
+    latent: str = ""
+    size_multiple: int = 1
+    needs_global_context: bool = True
+    stochastic: bool = False
+    parameters: int = 0
+    dtypes: tuple[str, ...] = ("float32",)
+    licence: str = "Apache-2.0"
+    training_data: str = "none"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card as plain types, for JSON."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Condition:
+    """Everything a model derives from the dark picture alone.
+
+    Attributes:
+        low: The dark picture, ``(N, 3, H, W)`` float, as :attr:`ModelCard.color` says.
+        features: Named tensors, private to the model.
+    """
+
+    low: Tensor
+    features: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Prior:
+    """Distribution of the latent given the dark picture.
+
+    Attributes:
+        mean: ``(N, …)`` float.
+        std: Standard deviation, a number or broadcastable to ``mean``; 0 for a deterministic model.
+    """
+
+    mean: Tensor
+    std: Tensor | float = 0.0
+
+
+@runtime_checkable
+class GenerativeModel(Protocol):
+    """A model seen as condition → prior → decode, the shape that temporal smoothing relies on."""
+
+    card: ModelCard
+
+    def condition(self, low: Tensor, *, noise: Tensor | None = None) -> Condition:
+        """Compute what depends on ``low`` only.
+
+        Args:
+            low: Dark picture, ``(N, 3, H, W)`` float, as :attr:`ModelCard.color` says.
+            noise: Standard deviation of the luma noise in ``low``, ``(N,)``, in units of ``low``.
+        """
+        ...
+
+    def prior(self, condition: Condition) -> Prior:
+        """Distribution of the latent."""
+        ...
+
+    def decode(self, latent: Tensor, condition: Condition, *, strength: float = 1.0) -> Tensor:
+        """The bright picture, ``(N, 3, H, W)``, in the colour space of ``low``; strength 0 returns ``low``."""
+        ...

@@ -1,0 +1,57 @@
+"""How noisy the dark picture is, estimated on its small copy."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch.nn.functional as F
+from torch import Tensor
+
+CODE: Final = 1.0 / 219.0
+"""One 8-bit luma code of limited range, in normalised luma."""
+
+_FLOOR, _CEILING = 0.06 * CODE, 2.0 * CODE
+_RATE: Final = 0.1
+
+# Standard deviation of [[1, -2, 1], [-2, 4, -2], [1, -2, 1]] on unit white noise (Immerkaer, CVIU 64(2), 1996), and
+# the 30th percentile of the absolute value of a unit normal variable.
+_LAPLACIAN_STD: Final = 6.0
+_PERCENTILE_30: Final = 0.385
+_PERCENTILE_25: Final = 0.319
+
+
+def estimate_noise(luma: Tensor, previous: Tensor | None = None, *, before: Tensor | None = None) -> Tensor:
+    """Standard deviation of the noise in ``luma``.
+
+    The smaller of a spatial and a temporal estimate, each from a low percentile: texture spoils the first, motion the
+    second, and noise is what both see. A median difference is not enough: a pan would pass for noise, and everything
+    behind it would ghost.
+
+    Args:
+        luma: ``(h, w)`` float, [0, 1], of the unfiltered small copy.
+        previous: The same of the frame before, or None.
+        before: Estimate so far; the result moves a tenth of the way.
+
+    Returns:
+        0-dim tensor, in units of ``luma``, between 0.06 and 2 codes of 8 bit.
+    """
+    rows = luma[1:-1] * 2.0 - luma[:-2] - luma[2:]
+    response = (rows[:, 1:-1] * 2.0 - rows[:, :-2] - rows[:, 2:])[::2, ::2].abs()
+    estimate = _percentile(response, 0.30) / (_LAPLACIAN_STD * _PERCENTILE_30)
+    if previous is not None and previous.shape == luma.shape:
+        change = (luma[::3, ::3] - previous[::3, ::3]).abs()
+        # The difference of two frames holds the noise twice.
+        estimate = estimate.minimum(_percentile(change, 0.25) / (2.0**0.5 * _PERCENTILE_25))
+    estimate = estimate.clamp(_FLOOR, _CEILING)
+    return estimate if before is None else before + _RATE * (estimate - before)
+
+
+def _percentile(values: Tensor, share: float) -> Tensor:
+    flat = values.flatten()
+    return flat.kthvalue(max(1, round(share * flat.numel()))).values
+
+
+def coarse_luma(luma: Tensor, *, long_side: int = 192) -> Tensor:
+    """``luma`` ``(h, w)`` area-averaged so that its long side is at most about ``long_side``."""
+    factor = max(1, max(luma.shape) // long_side)
+    return F.avg_pool2d(luma[None, None], factor, ceil_mode=True, count_include_pad=False)[0, 0]

@@ -1,0 +1,73 @@
+"""What is remembered of one stream between two of its frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(slots=True)
+class StreamState:
+    """Memory of one stream: bounded, serialisable, empty after :meth:`reset`.
+
+    Attributes:
+        prior: Smoothed mean of the model's latent, ``(1, …)``.
+        small: Temporally filtered small copy of the dark picture, ``(3, h, w)`` float32 YCbCr.
+        noise: Standard deviation of the luma noise in the small copy, 0-dim.
+        scene: Coarse luma of the previous frame, for the detection of cuts, ``(h, w)``.
+        raw_luma: Luma of the previous frame's small copy before any filtering, ``(h, w)``.
+        moment: Presentation time of the previous frame in seconds, exact.
+        memory: Recursively filtered full-resolution planes (fixed point), one per plane.
+        age: Frames since the last reset.
+        cuts: Resets by scene cuts so far.
+    """
+
+    prior: Tensor | None = None
+    small: Tensor | None = None
+    noise: Tensor | None = None
+    scene: Tensor | None = None
+    raw_luma: Tensor | None = None
+    moment: Fraction | None = None
+    memory: list[np.ndarray] = field(default_factory=list)
+    age: int = 0
+    cuts: int = 0
+
+    def reset(self) -> None:
+        """Forget the picture, as after a cut, a reconnect or a long gap; the count of cuts stays."""
+        self.prior = self.small = self.noise = self.scene = self.raw_luma = self.moment = None
+        self.memory = []
+        self.age = 0
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """A copy as named arrays, enough to continue bit-exactly (for ``numpy.savez``)."""
+        arrays: dict[str, np.ndarray] = {}
+        for entry in fields(self):
+            value: Any = getattr(self, entry.name)
+            if isinstance(value, Tensor):
+                arrays[entry.name] = value.detach().cpu().numpy().copy()
+            elif isinstance(value, list):
+                arrays |= {f"{entry.name}.{i}": plane.copy() for i, plane in enumerate(value)}
+            elif isinstance(value, Fraction):
+                arrays[entry.name] = np.array([value.numerator, value.denominator], dtype=np.int64)
+            elif value is not None:
+                arrays[entry.name] = np.asarray(value)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray], *, device: str | torch.device = "cpu") -> StreamState:
+        """The inverse of :meth:`to_arrays`."""
+        state = cls()
+        for name in ("prior", "small", "noise", "scene", "raw_luma"):
+            if name in arrays:
+                setattr(state, name, torch.from_numpy(np.array(arrays[name])).to(device))
+        if "moment" in arrays:
+            state.moment = Fraction(*(int(part) for part in arrays["moment"]))
+        planes = sorted((key for key in arrays if key.startswith("memory.")), key=lambda key: int(key.split(".")[1]))
+        state.memory = [np.array(arrays[key]) for key in planes]
+        state.age, state.cuts = int(arrays["age"]), int(arrays["cuts"])
+        return state
