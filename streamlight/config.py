@@ -95,6 +95,11 @@ class ModelConfig(_Section):
         min_length=1,
     )
     strength: Real = _option(1.0, "How far to go: 0 leaves the picture as it is, 1 is the full effect.", ge=0, le=1)
+    denoise: Real = _option(1.0, "Share of the denoising that goes with the gain; 0 is none.", ge=0, le=1)
+    time_constant: Real = _option(
+        0.65, "Seconds over which exposure decisions are smoothed; 0 decides anew on every frame.", ge=0, le=60
+    )
+    working_size: Whole = _option(480, "Long side of the small copy that the model sees, in pixels.", ge=64, le=4096)
     device: str = _option(
         "auto",
         "Where to compute.",
@@ -110,9 +115,11 @@ class OutputConfig(_Section):
         _option("auto", "Video codec. auto: H.264, or what the container needs.")
     )
     quality: Whole | None = _option(
-        None, "Constant quality of the encoder (CRF; lower is better and larger). Default: a good one per codec.",
-        ge=0, le=63,
-    )  # fmt: skip
+        None,
+        "Constant quality on the encoder's scale (CRF: lower is better and larger). Default: a good one per codec.",
+        ge=0,
+        le=100,
+    )
     encoder_preset: str | None = _option(
         None,
         "The encoder's own speed preset, for example x264's superfast or slow.",
@@ -120,9 +127,9 @@ class OutputConfig(_Section):
         pattern=r"^[A-Za-z0-9_-]{1,32}$",
     )
     hardware: Annotated[str, BeforeValidator(_words)] = _option(
-        "auto",
-        "Hardware encoder: auto takes one that really opens here.",
-        expected="auto, off or an encoder's name",
+        "off",
+        "Hardware encoder: auto takes one that really opens here. Software gives the same file on every machine.",
+        expected="auto, off, or one of nvenc, qsv, amf, videotoolbox, vaapi, v4l2m2m",
         pattern=r"^[a-z0-9_]{1,32}$",
     )
     compare: bool = _option(False, "Write before and after side by side in one frame.")

@@ -67,7 +67,7 @@ def test_yaml_words_and_times(tmp_path):
         ({"strength": -0.1}, r"-0\.1 is not allowed, expected a number from 0\.?0? to 1"),
         ({"strength": True}, "True"),
         ({"strength": "much"}, "much"),
-        ({"quality": 64}, "whole number from 0 to 63"),
+        ({"quality": 101}, "whole number from 0 to 100"),
         ({"quality": "20.5"}, "whole number"),
         ({"codec": "hevk"}, "did you mean 'hevc'"),
         ({"device": "gpu"}, "cuda:N"),
