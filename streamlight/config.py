@@ -78,7 +78,9 @@ class InputConfig(_Section):
         "auto", "Deinterlace: the frames flagged as interlaced (auto), none, or all."
     )
     tonemap: bool = _option(False, "Convert HDR (PQ or HLG) video to SDR. Without it, HDR input is refused.")
-    max_damaged: Whole = _option(100, "Give up after this many damaged packets in a row.", ge=1, le=1_000_000)
+    max_damaged: Whole = _option(
+        300, "Give up after this many damaged packets in a row.", ge=1, le=1_000_000, identity=False
+    )
     decoder_threads: Whole | None = _option(
         None, "Threads for decoding. Default: the decoder's choice.", ge=1, le=64, identity=False
     )
@@ -132,7 +134,10 @@ class OutputConfig(_Section):
         expected="auto, off, or one of nvenc, qsv, amf, videotoolbox, vaapi, v4l2m2m",
         pattern=r"^[a-z0-9_]{1,32}$",
     )
-    compare: bool = _option(False, "Write before and after side by side in one frame.")
+    compare: bool = _option(False, "Write before and after in one frame.")
+    compare_layout: Literal["side", "split"] = _option(
+        "side", "How --compare joins them: both whole and twice as wide, or one half of each."
+    )
     segment_frames: Whole = _option(
         250, "Frames per closed segment; a resumed job repeats at most this many.", ge=1, le=100_000
     )
@@ -149,7 +154,7 @@ class RunConfig(_Section):
         4, "Frames that may wait between two stages; more costs memory.", ge=1, le=256, identity=False
     )
     workers: Whole | None = _option(
-        None, "Threads that work on one frame. Default: the cores this process may use.", ge=1, le=256, identity=False
+        None, "Threads that work on one frame. Default: the cores there are, at most 2.", ge=1, le=256, identity=False
     )
 
 
@@ -229,11 +234,16 @@ def preset_names() -> list[str]:
 
 
 def load_config(
-    *, preset: str | None = None, file: str | Path | None = None, values: Mapping[str, Any] | None = None
+    *,
+    base: Config | None = None,
+    preset: str | None = None,
+    file: str | Path | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Build the configuration from its layers: defaults < preset < file < explicit values.
+    """Build the configuration from its layers: base < preset < file < explicit values.
 
     Args:
+        base: Configuration to start from; the defaults if None.
         preset: Name of a preset that comes with the package.
         file: YAML file with the sections of :class:`Config`; every key is optional.
         values: Options by their name (:attr:`Option.name`), for example ``{"model": "retinex", "strength": 0.5}``.
@@ -242,6 +252,8 @@ def load_config(
         ConfigError: If a preset, file or key is unknown, or a value is not allowed. The message names all of them.
     """
     layers: list[tuple[str, dict[str, Any]]] = []
+    if base is not None:
+        layers.append(("configuration", base.model_dump()))
     if preset is not None:
         layers.append((f"preset {preset}", _read_preset(preset)))
     if file is not None:

@@ -1,0 +1,34 @@
+"""From the configuration to the objects it asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from streamlight.config import Config, suggestion
+from streamlight.enhance import Enhancer, EnhanceSettings, build_enhancer
+from streamlight.errors import ConfigError
+from streamlight.models import names
+
+
+def enhancer_for(config: Config) -> Enhancer:
+    """The enhancer that the configuration asks for.
+
+    Raises:
+        ConfigError: There is no such model.
+        ModelError: Its weights cannot be loaded.
+        DeviceError: The device is not available.
+    """
+    model = config.model
+    known = names()
+    if model.name not in known and not Path(model.name).exists():
+        raise ConfigError(
+            f"unknown model '{model.name}'{suggestion(model.name, known)} (models: {', '.join(known)}, or a file)"
+        )
+    settings = EnhanceSettings(
+        strength=model.strength,
+        denoise=model.denoise,
+        time_constant=model.time_constant,
+        working_size=model.working_size,
+        workers=config.run.workers,
+    )
+    return build_enhancer(model.name, device=model.device, settings=settings)

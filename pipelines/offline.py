@@ -1,0 +1,176 @@
+"""Files in, files out: one video or image, or many."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from streamlight.config import Config, load_config
+from streamlight.engine import Report, peak_memory
+from streamlight.errors import ConfigError, StreamlightError
+from streamlight.media import is_image_name, probe, redact
+from streamlight.pipelines.identity import versions
+from streamlight.pipelines.image_job import ImageJob
+from streamlight.pipelines.plan import Job, plan_jobs
+from streamlight.pipelines.progress import Progress, ProgressCallback
+from streamlight.pipelines.video_job import VideoJob
+
+__all__ = ["Progress", "enhance_many", "enhance_video"]
+
+
+def enhance_video(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    config: Config | str | os.PathLike[str] | None = None,
+    preset: str | None = None,
+    progress: ProgressCallback | None = None,
+    stop: threading.Event | None = None,
+    **options: Any,
+) -> Report:
+    """Enhance a video or image file.
+
+    Every frame, timestamp, audio packet, subtitle and tag goes into the output, or the report names what did not.
+    The output appears under its name only when it is complete. Until then the job lies in ``<dst>.streamlight/``, from
+    where ``resume=True`` continues it after an interruption.
+
+    Args:
+        src: Input file.
+        dst: Output file; its suffix chooses the container or image format.
+        config: A configuration, or a YAML file with one.
+        preset: Name of a preset that comes with the package.
+        progress: Called from a worker thread, at most ten times a second.
+        stop: When set, the job ends soon and cleanly; the report's status is then ``"interrupted"``.
+        options: Single options by name, for example ``strength=0.5, codec="hevc", overwrite=True``; they win over
+            ``config`` and ``preset``. See :func:`streamlight.config.options`.
+
+    Raises:
+        ConfigError: A setting is wrong, or an unfinished job does not match this one.
+        MediaError: The input cannot be read or the output cannot be written.
+        ModelError: The model cannot be loaded.
+        DeviceError: The device is not available.
+    """
+    settings = _configuration(config, preset, options)
+    report = _new_report(Job(Path(src), Path(dst)), settings)
+    _run_job(src, Path(dst), settings, report, progress=progress, stop=stop)
+    return report
+
+
+def enhance_many(
+    inputs: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    config: Config | None = None,
+    progress: Callable[[Job, Progress], None] | None = None,
+    stop: threading.Event | None = None,
+    finished: Callable[[Job, Report, Exception | None], None] | None = None,
+) -> list[Report]:
+    """Enhance files and folders one after another; a bad one does not stop the others.
+
+    Args:
+        inputs: Files and folders (:func:`~streamlight.pipelines.plan.plan_jobs` says what goes where).
+        output: File for a single input, else a folder, which is made if it does not exist.
+        config: The configuration; the defaults if None.
+        progress: Called with the job at hand and how far it is.
+        stop: When set, the job at hand ends cleanly and the rest is left undone.
+        finished: Called after every job, with the error if it failed.
+
+    Returns:
+        One report per job that was begun; failed ones have status ``"failed"`` and say why.
+
+    Raises:
+        ConfigError: The inputs cannot be matched to outputs.
+    """
+    settings = config or Config()
+    plan = plan_jobs(inputs, output)
+    stop = stop or threading.Event()
+    made = _make_folder(plan.folder) if plan.folder is not None else []
+    reports = []
+    for job in plan.jobs:
+        if stop.is_set():
+            break
+        report = _new_report(job, settings)
+        reports.append(report)
+        error: Exception | None = None
+        try:
+            if job.problem is not None:
+                raise job.problem
+            _run_job(job.source, job.destination, settings, report, progress=_bound(progress, job), stop=stop)
+        except Exception as problem:  # also what nobody foresaw: the next file may well go through
+            error = problem
+        if finished is not None:
+            finished(job, report, error)
+    for folder in reversed(made):
+        with contextlib.suppress(OSError):  # holds results
+            folder.rmdir()
+    return reports
+
+
+def _bound(progress: Callable[[Job, Progress], None] | None, job: Job) -> ProgressCallback | None:
+    return None if progress is None else lambda moment: progress(job, moment)
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder and its parents; returns those that were not there."""
+    missing = [path for path in (*reversed(folder.parents), folder) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made ({error.strerror or error}); choose another folder") from error
+    return missing
+
+
+def _configuration(
+    config: Config | str | os.PathLike[str] | None, preset: str | None, options: dict[str, Any]
+) -> Config:
+    if isinstance(config, Config):
+        return load_config(base=config, preset=preset, values=options)
+    return load_config(preset=preset, file=None if config is None else Path(config), values=options)
+
+
+def _new_report(job: Job, config: Config) -> Report:
+    report = Report(
+        input=redact(job.source),
+        output=str(job.destination),
+        settings=config.model_dump(mode="json"),
+        versions=versions(),
+    )
+    if job.remark is not None:
+        report.warn("output-renamed", job.remark)
+    return report
+
+
+def _run_job(
+    source: str | os.PathLike[str],
+    destination: Path,
+    config: Config,
+    report: Report,
+    *,
+    progress: ProgressCallback | None,
+    stop: threading.Event | None,
+) -> None:
+    """Do one job and fill in its report, also when it fails."""
+    begin, cpu = time.perf_counter(), time.process_time()
+    try:
+        is_image = probe(source).is_image
+        if is_image != is_image_name(destination):
+            kinds = ("an image", "a video") if is_image else ("a video", "an image")
+            raise ConfigError(f"'{redact(source)}' is {kinds[0]}, but {destination.name} would be {kinds[1]} file")
+        job = (ImageJob if is_image else VideoJob)(source, destination, config, report, progress=progress, stop=stop)
+        job.run()
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            report.status = "interrupted"
+        report.error = str(error) if isinstance(error, StreamlightError) else f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        report.wall_seconds = time.perf_counter() - begin
+        report.cpu_seconds = time.process_time() - cpu
+        report.peak_memory_bytes = peak_memory()
+        written = report.frames.get("out", 0) - report.frames.get("resumed", 0)
+        report.fps = written / report.wall_seconds if report.wall_seconds > 0 else 0.0
