@@ -10,16 +10,33 @@ from typing import TYPE_CHECKING, Any
 from streamlight.media.frame import ColorSpec, Frame
 
 if TYPE_CHECKING:
+    from streamlight.media.codecs import check_codec as check_codec
+    from streamlight.media.codecs import default_codec as default_codec
+    from streamlight.media.destination import check_destination as check_destination
+    from streamlight.media.destination import disk_errors as disk_errors
+    from streamlight.media.destination import partial_path as partial_path
+    from streamlight.media.encode import EncoderPlan as EncoderPlan
+    from streamlight.media.encode import EncodeSettings as EncodeSettings
+    from streamlight.media.encode import plan_encoder as plan_encoder
+    from streamlight.media.inputs import is_image_name as is_image_name
     from streamlight.media.inputs import list_inputs as list_inputs
+    from streamlight.media.mux import join as join
+    from streamlight.media.mux import JoinReport as JoinReport
+    from streamlight.media.mux import keeps_rotation as keeps_rotation
     from streamlight.media.probing import Chapter as Chapter
+    from streamlight.media.probing import probe as probe
     from streamlight.media.probing import SourceInfo as SourceInfo
     from streamlight.media.probing import StreamInfo as StreamInfo
-    from streamlight.media.probing import probe as probe
+    from streamlight.media.segments import SegmentInfo as SegmentInfo
+    from streamlight.media.segments import SegmentWriter as SegmentWriter
+    from streamlight.media.segments import verify_segment as verify_segment
+    from streamlight.media.source import open_source as open_source
     from streamlight.media.source import Position as Position
     from streamlight.media.source import Source as Source
     from streamlight.media.source import SourceStats as SourceStats
-    from streamlight.media.source import open_source as open_source
+    from streamlight.media.urls import as_path as as_path
     from streamlight.media.urls import redact as redact
+    from streamlight.media.versions import library_versions as library_versions
 
 _LAZY = {
     # reading
@@ -29,10 +46,28 @@ _LAZY = {
     "SourceInfo": "probing",
     "SourceStats": "source",
     "StreamInfo": "probing",
+    "as_path": "urls",
+    "is_image_name": "inputs",
+    "library_versions": "versions",
     "list_inputs": "inputs",
     "open_source": "source",
     "probe": "probing",
     "redact": "urls",
+    # writing
+    "EncodeSettings": "encode",
+    "EncoderPlan": "encode",
+    "JoinReport": "mux",
+    "SegmentInfo": "segments",
+    "SegmentWriter": "segments",
+    "check_codec": "codecs",
+    "check_destination": "destination",
+    "default_codec": "codecs",
+    "disk_errors": "destination",
+    "join": "mux",
+    "keeps_rotation": "mux",
+    "partial_path": "destination",
+    "plan_encoder": "encode",
+    "verify_segment": "segments",
 }
 
 __all__ = ["ColorSpec", "Frame", *sorted(_LAZY)]
