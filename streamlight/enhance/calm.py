@@ -28,9 +28,10 @@ def calm_near_black(small: Tensor, *, amount: float = 1.0, radius: int = 4, step
         step: Size of the steps to remove, in 8-bit codes.
 
     Returns:
-        A new tensor of the same shape (``small`` itself where ``amount`` is 0).
+        A new tensor of the same shape; ``small`` itself where ``amount`` is 0 or the picture is no larger than the
+        windows.
     """
-    if amount <= 0.0:
+    if amount <= 0.0 or min(small.shape[1:]) < 4 * radius:
         return small
     luma = small[0].numpy()
     half = cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)

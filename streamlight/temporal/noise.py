@@ -35,6 +35,8 @@ def estimate_noise(luma: Tensor, previous: Tensor | None = None, *, before: Tens
     Returns:
         0-dim tensor, in units of ``luma``, between 0.06 and 2 codes of 8 bit.
     """
+    if min(luma.shape) < 3:
+        return luma.new_tensor(_FLOOR)  # too small to tell
     rows = luma[1:-1] * 2.0 - luma[:-2] - luma[2:]
     response = (rows[:, 1:-1] * 2.0 - rows[:, :-2] - rows[:, 2:])[::2, ::2].abs()
     estimate = _percentile(response, 0.30) / (_LAPLACIAN_STD * _PERCENTILE_30)

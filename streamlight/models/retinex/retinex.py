@@ -79,7 +79,8 @@ class Retinex:
     def prior(self, condition: Condition) -> Prior:
         """Solve the exposure that lifts the middle of the picture to the target."""
         levels = condition.features["levels"]
-        black = (0.9 * levels[:, :1]).clamp(0.0, 0.06)
+        # The darkest level counts as black only where most of the picture is well above it: fog and glare, not a wall.
+        black = torch.minimum(0.9 * levels[:, :1], 0.35 * levels.mean(1, keepdim=True)).clamp(0.0, 0.06)
         values = ((levels - black) / (1.0 - black)).clamp_min(0.0)
         lambdas = torch.linspace(0.0, _MAX_LAMBDA, _CANDIDATES, device=levels.device)
         toned = _curve(values[:, None, :], lambdas[None, :, None])
@@ -99,7 +100,13 @@ class Retinex:
 
         # Chroma within a code or two of neutral everywhere is an infrared or monochrome camera: keep it neutral.
         saturation = ((condition.features["spread"] * 255.0 - 1.0) / 1.5).clamp(0.0, 1.0)
-        return Prior(torch.stack([exposure, black[:, 0], saturation], dim=1))
+        # Haze is taken out as far as the picture is lifted at all: daylight stays as it is.
+        lifted = exposure.clamp_max(1.0)
+        return Prior(
+            torch.stack(
+                [exposure, black[:, 0] * lifted, torch.lerp(torch.ones_like(lifted), saturation, lifted)], dim=1
+            )
+        )
 
     def decode(self, latent: Tensor, condition: Condition, *, strength: float = 1.0) -> Tensor:
         """Tone-map ``condition.low`` with the latent; strength scales the exposure, 0 gives ``low`` back."""
