@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from streamlight.media.encode import plan_encoder as plan_encoder
     from streamlight.media.inputs import is_image_name as is_image_name
     from streamlight.media.inputs import list_inputs as list_inputs
-    from streamlight.media.mux import join as join
     from streamlight.media.mux import JoinReport as JoinReport
+    from streamlight.media.mux import join as join
     from streamlight.media.mux import keeps_rotation as keeps_rotation
     from streamlight.media.probing import Chapter as Chapter
-    from streamlight.media.probing import probe as probe
     from streamlight.media.probing import SourceInfo as SourceInfo
     from streamlight.media.probing import StreamInfo as StreamInfo
+    from streamlight.media.probing import probe as probe
     from streamlight.media.segments import SegmentInfo as SegmentInfo
     from streamlight.media.segments import SegmentWriter as SegmentWriter
     from streamlight.media.segments import verify_segment as verify_segment
-    from streamlight.media.source import open_source as open_source
     from streamlight.media.source import Position as Position
     from streamlight.media.source import Source as Source
     from streamlight.media.source import SourceStats as SourceStats
+    from streamlight.media.source import open_source as open_source
     from streamlight.media.urls import as_path as as_path
     from streamlight.media.urls import redact as redact
     from streamlight.media.versions import library_versions as library_versions
