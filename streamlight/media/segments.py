@@ -283,14 +283,17 @@ class SegmentReader:
         self.path = path
         try:
             with open(path, "rb") as file:
-                if file.read(len(MAGIC)) != MAGIC:
+                front = file.read(len(MAGIC) + 4)
+                if front[: len(MAGIC)] != MAGIC:
                     raise MediaError(f"{path.name}: not a segment of streamlight")
-                (length,) = struct.unpack("<I", file.read(4))
-                self.header: dict[str, Any] = json.loads(file.read(length))
+                (length,) = struct.unpack("<I", front[len(MAGIC) :])
+                text = file.read(length)
+                self.header: dict[str, Any] = json.loads(text)
                 self.template = file.read(self.header["template"])
                 self._start = file.tell()
         except (OSError, ValueError, struct.error, KeyError) as error:
             raise MediaError(f"{path.name}: the segment cannot be read ({error}); run without --resume") from error
+        self._crc = zlib.crc32(front + text + self.template)
         self.time_base = Fraction(self.header["time_base"])
         self.extradata = base64.b64decode(self.header["extradata"])
 
@@ -298,21 +301,27 @@ class SegmentReader:
         """All packets in decoding order.
 
         Raises:
-            MediaError: The file ends before its end mark.
+            MediaError: The file ends before its end mark, or its checksum is wrong.
         """
+        damaged = MediaError(f"{self.path.name}: the segment is cut off or damaged; run without --resume")
+        crc, count = self._crc, 0
         with open(self.path, "rb") as file:
             file.seek(self._start)
             while True:
                 mark = file.read(4)
                 if mark == struct.pack("<I", _END):
+                    tail = file.read(8)
+                    if tail != struct.pack("<II", count, zlib.crc32(mark + tail[:4], crc)):
+                        raise damaged
                     return
-                rest = file.read(_RECORD.size - 4)
-                if len(mark) + len(rest) < _RECORD.size:
-                    raise MediaError(f"{self.path.name}: the segment is cut off; run without --resume")
-                size, flags, pts, duration = _RECORD.unpack(mark + rest)
+                record = mark + file.read(_RECORD.size - 4)
+                if len(record) < _RECORD.size:
+                    raise damaged
+                size, flags, pts, duration = _RECORD.unpack(record)
                 data = file.read(size)
                 if len(data) < size:
-                    raise MediaError(f"{self.path.name}: the segment is cut off; run without --resume")
+                    raise damaged
+                crc, count = zlib.crc32(data, zlib.crc32(record, crc)), count + 1
                 yield CodedPacket(pts, duration, bool(flags & _KEY), data)
 
 
