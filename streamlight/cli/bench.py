@@ -1,0 +1,79 @@
+"""Measure speed and memory on this machine."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from streamlight.cli import _console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from streamlight.evaluation.bench import BenchResult, ClipResult
+
+
+@click.command("bench")
+@click.argument("clips", nargs=-1, metavar="[CLIP]...")
+@click.option("--preset", "presets", multiple=True, metavar="NAME", help="Preset to measure; may be given repeatedly.")
+@click.option("--repeat", default=3, show_default=True, help="Runs of every case; the median counts.")
+@click.option(
+    "--long", default=10, show_default=True, help="Measure memory on a clip this many times longer; 0: don't."
+)
+@click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
+@_console.common_options
+def command(clips: tuple[str, ...], presets: tuple[str, ...], repeat: int, long: int, json_target: str | None) -> None:
+    """Measure decoding, enhancing and encoding alone, then whole jobs, on CLIPs or on two synthetic 1080p clips.
+
+    Takes some minutes. Close other programs first: the figures are of the machine as it is.
+    """
+    from streamlight.evaluation.bench import PRESETS, run_bench
+
+    _console.check_json_target(json_target)
+    result = run_bench(
+        clips,
+        presets=presets or PRESETS,
+        repeat=repeat,
+        long=long,
+        command=shlex.join(["streamlight", *sys.argv[1:]]),
+        progress=_console.say,
+    )
+    _console.write_json(json_target, result.to_dict())
+    if json_target != "-":
+        _show(result)
+
+
+def _show(result: BenchResult) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=110)
+    for line in (f"$ {result.command}", *result.machine.lines()):
+        console.print(line, soft_wrap=True, markup=False)
+    for clip in result.clips:
+        _show_clip(console, clip, result.repeat)
+
+
+def _show_clip(console: Console, clip: ClipResult, repeat: int) -> None:
+    from rich.table import Table
+
+    title = f"{clip.name}: {clip.picture}, median of {repeat}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2))
+    headings = ("", "preset", "frames", "fps", "ms", "core-ms", "of decode", "overlap", "peak MB")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if number < 2 else "right", no_wrap=True)
+    for f in clip.figures:
+        overlap = "" if f.overlap is None else f"{f.overlap:.2f}"
+        cells = (f.frames, f"{f.fps:.1f}", f"{f.ms:.2f}", f"{f.core_ms:.2f}", f"{f.of_decode:.2f}", overlap)
+        table.add_row(f.case, f.preset, *map(str, cells), f"{f.peak_memory / 1e6:.0f}")
+    console.print()
+    console.print(table)
+    for f in clip.figures:
+        if f.steps_ms:
+            steps = ", ".join(f"{name} {value:.2f}" for name, value in f.steps_ms.items())
+            console.print(f"{f.case} {f.preset}, ms a frame: {steps}", soft_wrap=True, markup=False)
+    if clip.growth is not None:
+        peak = clip.long_peak_memory / 1e6
+        console.print(f"peak memory on {clip.long} times the length: {peak:.0f} MB, {clip.growth:.2f} times as much")
