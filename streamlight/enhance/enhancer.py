@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -146,8 +147,9 @@ class Enhancer:
             The same frame objects.
         """
         if self.settings.strength > 0.0:
-            for frame, state in zip(frames, states, strict=True):
-                frame.planes = self._enhance(frame, state)
+            with _one_torch_thread():
+                for frame, state in zip(frames, states, strict=True):
+                    frame.planes = self._enhance(frame, state)
         return list(frames)
 
     @torch.inference_mode()
@@ -228,6 +230,23 @@ class Enhancer:
         """How much denoising the gain asks for, 0 to 1: full from a mean gain of 2.8 (1.5 stops) on."""
         gain = (bright[0].mean() + 1e-3) / (dark[0].mean() + 1e-3)
         return self.settings.denoise * float((gain.log2() / 1.5).clamp(0.0, 1.0))
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Keep torch from spreading work on small tensors over OpenMP threads.
+
+    Those wait for one another by spinning: on two busy cores that takes more from the decoder and the encoder than
+    the second thread gives. The setting belongs to the calling thread and is put back for what else it does.
+    """
+    before = torch.get_num_threads()
+    if before != 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if before != 1:
+            torch.set_num_threads(before)
 
 
 class _Clock:

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 from streamlight.enhance import EnhanceSettings, build_enhancer
 from streamlight.errors import ConfigError, DeviceError, ModelError
@@ -281,3 +282,24 @@ class TestRefusals:
     def test_device(self):
         with pytest.raises(DeviceError, match="cuda:7"):
             build_enhancer("retinex", device="cuda:7")
+
+
+def test_small_tensors_stay_on_one_thread(monkeypatch):
+    """Spinning OpenMP threads once cost a factor of ten on a busy machine; the caller's setting must survive."""
+    enhancer = build_enhancer("retinex", settings=EnhanceSettings(workers=1))
+    seen = []
+    original = enhancer.model.condition
+
+    def condition(*args, **keywords):
+        seen.append(torch.get_num_threads())
+        return original(*args, **keywords)
+
+    monkeypatch.setattr(enhancer.model, "condition", condition)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        enhancer([frame(night())], [enhancer.new_state()])
+        assert seen == [1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
