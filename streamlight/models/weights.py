@@ -32,6 +32,8 @@ _STATE_KEYS: Final = ("state_dict", "model_state_dict", "params", "model", "net_
 _EMA_KEYS: Final = ("ema_helper", "params_ema", "model_ema", "ema_state_dict", "state_dict_ema", "ema")
 _PREFIX: Final = re.compile(r"^(?:module\.|_orig_mod\.)+")
 _SHOWN: Final = 6
+_MAX_HEADER: Final = 100_000_000
+"""Largest header that the safetensors format allows, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,13 +227,15 @@ def _container(path: Path, name: str) -> Container:
         raise ModelError(f"{name}: is empty; download it again")
     if head.lstrip()[:1] == b"<":
         raise ModelError(f"{name}: is a web page, not a weights file; the download was not completed")
-    if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
+    if head[:4] == b"PK\x03\x04":
         return "torch"
-    if len(head) > 8 and head[8:9] == b"{":
-        length = struct.unpack("<Q", head[:8])[0]
+    # safetensors first: the length of its header may begin with the byte of a pickle
+    if head[8:9] == b"{" and (length := struct.unpack("<Q", head[:8])[0]) <= _MAX_HEADER:
         if 8 + length > size:
             raise ModelError(f"{name}: is truncated: {size} bytes, its header alone needs {8 + length}")
         return "safetensors"
+    if head[:1] == b"\x80":
+        return "torch"
     raise ModelError(f"{name}: is not a weights file; expected .safetensors or a PyTorch .pth")
 
 

@@ -119,7 +119,8 @@ def test_truncated_files(tmp_path: Path, suffix: str, share: float) -> None:
         (b"", "is empty"),
         (b"<!DOCTYPE html><html>Google Drive - Virus scan warning", "web page"),
         (b"\x00\x01hello", "not a weights file"),
-        (b"\xff\xff\xff\xff\xff\xff\xff\x7f{", "truncated"),
+        (b"\xff\xff\xff\xff\xff\xff\xff\x7f{", "not a weights file"),
+        (b"\x80\x00\x01\x00\x00\x00\x00\x00{", "truncated"),
     ],
 )
 def test_other_files(tmp_path: Path, content: bytes, text: str) -> None:
