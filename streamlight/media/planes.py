@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from streamlight.media import color
 from streamlight.media.frame import ColorSpec
+from streamlight.media.orientation import turn_upright
 
 # Bit-exact and accurately rounded, with chroma at full resolution: conversions must not depend on the machine.
 _EXACT = Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
@@ -80,36 +82,64 @@ class PlaneReader:
     Attributes:
         layout: Layout of the delivered planes.
         spec: Colour of the delivered planes.
-        width: Luma width of every delivered picture.
-        height: Luma height of every delivered picture.
+        width: Luma width of the first picture, before it is turned.
+        height: Luma height of the first picture, before it is turned.
     """
 
-    def __init__(self, first: Any, spec: ColorSpec) -> None:
-        """Take size, format and colour from the first picture (``av.VideoFrame``) and its ``ColorSpec``."""
+    def __init__(self, first: Any, spec: ColorSpec, *, orientation: int = 1) -> None:
+        """Take size, format and colour from the first picture.
+
+        Args:
+            first: ``av.VideoFrame``.
+            spec: How its planes are to be read.
+            orientation: EXIF orientation that the planes are turned by.
+        """
         self.layout = color.pixel_layout(first.format)
         self.spec = spec
+        self.orientation = orientation
+        if orientation != 1 and not self._turns_well(first):
+            # Chroma samples of a turned picture would not lie between the same luma samples: give each its own.
+            target = str(color.planar_format("444", spec.bit_depth))
+            self.layout = replace(self.layout, target=target, chroma="444")
+            self.spec = replace(spec, chroma="444")
         self.width: int = first.width
         self.height: int = first.height
         self._source = first.format.name
         self._tags = color.tags_of(first)
         self._reformatter = VideoReformatter()
 
+    def _turns_well(self, first: Any) -> bool:
+        even = first.width % 2 == 0 and first.height % 2 == 0
+        return self.layout.chroma in ("400", "444") or (self.layout.chroma == "420" and even)
+
     def differs(self, picture: Any) -> bool:
         """Whether a picture has another size, pixel format, matrix or range than the first one."""
-        return (
-            picture.width != self.width
-            or picture.height != self.height
-            or picture.format.name != self._source
-            or color.tags_of(picture)[:2] != self._tags[:2]
-        )
+        if (picture.width, picture.height, picture.format.name) != (self.width, self.height, self._source):
+            return True
+        tags = color.tags_of(picture)[:2]
+        if tags == self._tags[:2]:
+            return False
+        spec = self._native_spec(picture)
+        return (spec.matrix, spec.range) != (self.spec.matrix, self.spec.range)
 
     def read(self, picture: Any) -> tuple[np.ndarray, ...]:
         """Planes of a picture in the size, format and colour of the first one (see :func:`view_planes`)."""
+        picture = self.conform(picture)
+        planes = rgb_planes(picture, self.spec) if self.layout.rgb else view_planes(picture, self.layout)
+        return planes if self.orientation == 1 else tuple(turn_upright(plane, self.orientation) for plane in planes)
+
+    def _native_spec(self, picture: Any) -> ColorSpec:
+        """Colour of a picture; what it leaves open is as in the first one."""
+        layout = color.pixel_layout(picture.format)
+        tags = color.tags_of(picture)
+        first = (2, 0, 2, 2) if layout.rgb != self.layout.rgb else self.spec.tags
+        return color.color_spec(layout, color.merge_tags(tags, first), picture.height)
+
+    def conform(self, picture: Any) -> Any:
+        """The picture in the layout's target format, and in size and colour of the first one."""
         if self.differs(picture):
-            picture = self._conform(picture)
-        elif self._source != self.layout.target:
-            picture = self._rearrange(picture)
-        return rgb_planes(picture, self.spec) if self.layout.rgb else view_planes(picture, self.layout)
+            return self._convert(picture)
+        return picture if self._source == self.layout.target else self._rearrange(picture)
 
     def _rearrange(self, picture: Any) -> Any:
         """The same picture in the planar target format."""
@@ -120,10 +150,10 @@ class PlaneReader:
             threads=1,
         )  # fmt: skip
 
-    def _conform(self, picture: Any) -> Any:
+    def _convert(self, picture: Any) -> Any:
         """Another size, format or colour, converted to that of the first picture."""
         layout = color.pixel_layout(picture.format)
-        spec = color.color_spec(layout, color.tags_of(picture), picture.height)
+        spec = self._native_spec(picture)
         return self._reformatter.reformat(
             picture, width=self.width, height=self.height, format=self.layout.target,
             src_colorspace=_SWS_MATRIX.get(spec.matrix, Colorspace.ITU601),

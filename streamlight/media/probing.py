@@ -6,18 +6,22 @@ they are for display and for time estimates only.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 
 from streamlight.errors import MediaError
 from streamlight.media import color
 from streamlight.media.frame import ColorSpec
+from streamlight.media.orientation import exif_orientation, transposes
 from streamlight.media.urls import as_path, libav_name, redact
 
 # libav stays silent: a line of its own on the terminal would break progress bars, and a Python log callback can
@@ -94,6 +98,7 @@ class SourceInfo:
         display_matrix: The nine integers of the display matrix (16.16 and 2.30 fixed point), or None.
         color: How the delivered planes are to be read.
         interlaced: Whether the first frame is flagged interlaced.
+        orientation: EXIF orientation of a still image, 1…8, which its planes have been turned by (1: none).
         alpha: Whether the source has an alpha channel, which the planes leave out.
         hdr: Name of the HDR transfer of the source, or None.
         window: Time window in use, [start, end) in seconds on the container's own clock (None: open).
@@ -120,6 +125,7 @@ class SourceInfo:
     display_matrix: tuple[int, ...] | None
     color: ColorSpec
     interlaced: bool = False
+    orientation: int = 1
     alpha: bool = False
     hdr: str | None = None
     window: tuple[Fraction | None, Fraction | None] = (None, None)
@@ -175,7 +181,7 @@ def open_container(url: str | PathLike[str]) -> InputContainer:
 _GENPTS = 0x0001  # AVFMT_FLAG_GENPTS, which PyAV always sets
 
 
-def _check_file(path: Any, shown: str) -> None:
+def _check_file(path: Path, shown: str) -> None:
     try:
         if path.is_dir():
             raise MediaError(f"'{shown}' is a folder; give a video or image file")
@@ -208,7 +214,7 @@ def probe(url: str | PathLike[str]) -> SourceInfo:
         stream = choose_video(container, url)
         info = describe(container, stream, url)
         frame = _first_frame(container, stream)
-        return info if frame is None else refine(info, frame)
+        return info if frame is None else refine(info, frame, as_path(url))
 
 
 def _first_frame(container: InputContainer, stream: Any, *, tries: int = 300) -> Any:
@@ -289,20 +295,29 @@ def describe(container: InputContainer, stream: Any, url: str | PathLike[str]) -
     )
 
 
-def refine(info: SourceInfo, frame: Any) -> SourceInfo:
-    """``info`` with what the first decoded ``av.VideoFrame`` knows better than the header."""
+def refine(info: SourceInfo, frame: Any, path: Path | None = None) -> SourceInfo:
+    """``info`` with what the first decoded ``av.VideoFrame`` knows better than the header.
+
+    Args:
+        info: From :func:`describe`.
+        frame: The first ``av.VideoFrame`` of the stream.
+        path: The file, to read the EXIF orientation of a still image from.
+    """
     layout = color.pixel_layout(frame.format)
     stream_tags = info.color.tags if not layout.rgb else (2, 0, *info.color.tags[2:])
     tags = color.merge_tags(color.tags_of(frame), stream_tags)
-    matrix = display_matrix(frame)
+    orientation = exif_orientation(path) if info.is_image and path is not None else 1
+    turned = transposes(orientation)
     return replace(
         info,
         pix_fmt=frame.format.name,
-        width=frame.width,
-        height=frame.height,
+        width=frame.height if turned else frame.width,
+        height=frame.width if turned else frame.height,
         start_pts=info.start_pts if frame.pts is None else frame.pts,
-        rotation=int(frame.rotation),
-        display_matrix=matrix,
+        sample_aspect=1 / info.sample_aspect if turned else info.sample_aspect,
+        rotation=0 if info.is_image else int(frame.rotation),
+        display_matrix=None if info.is_image else display_matrix(frame),
+        orientation=orientation,
         color=color.color_spec(layout, tags, frame.height),
         interlaced=bool(frame.interlaced_frame),
         alpha=layout.alpha,
@@ -312,14 +327,21 @@ def refine(info: SourceInfo, frame: Any) -> SourceInfo:
 
 def display_matrix(frame: Any) -> tuple[int, ...] | None:
     """The display matrix of a decoded frame as nine signed integers, or None."""
-    for data in frame.side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            raw = bytes(data)
-            return tuple(int.from_bytes(raw[i : i + 4], _BYTE_ORDER, signed=True) for i in range(0, 36, 4))
+    try:
+        for data in frame.side_data:
+            if data.type.name == "DISPLAYMATRIX":
+                return tuple(int(value) for value in np.frombuffer(bytes(data), np.int32, 9))
+    except ValueError:  # PyAV has no name for some other side data of this frame; rotation is all that is left
+        if frame.rotation:
+            return rotation_matrix(int(frame.rotation))
     return None
 
 
-_BYTE_ORDER: Any = __import__("sys").byteorder
+def rotation_matrix(degrees: int) -> tuple[int, ...]:
+    """The display matrix that turns a picture counter-clockwise, as FFmpeg's ``av_display_rotation_get`` counts."""
+    angle = math.radians(-degrees)
+    cosine, sine = round(math.cos(angle) * 65536), round(math.sin(angle) * 65536)
+    return cosine, -sine, 0, sine, cosine, 0, 0, 0, 1 << 30
 
 
 def is_image_format(name: str) -> bool:

@@ -5,24 +5,25 @@ Passive: decoding happens in the thread that iterates :meth:`Source.frames`; the
 
 from __future__ import annotations
 
-import os
-import time
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from os import PathLike, fspath
-from typing import Any, Literal
-
-import av
+from typing import TYPE_CHECKING, Any
 
 from streamlight.errors import ConfigError, MediaError
-from streamlight.media import probing
+from streamlight.media import probing, seeking
+from streamlight.media.clock import Clock
+from streamlight.media.decode import Decoded, DecodeOptions, Pass
+from streamlight.media.deinterlace import Deinterlace, Deinterlacer, Stamped
 from streamlight.media.frame import Frame
 from streamlight.media.planes import PlaneReader
 from streamlight.media.probing import SourceInfo
-from streamlight.media.urls import redact
+from streamlight.media.urls import as_path, redact
 
-Deinterlace = Literal["auto", "off", "all"]
+if TYPE_CHECKING:
+    from streamlight.media.tonemap import ToneMapper
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,43 +36,105 @@ class Position:
 
 @dataclass(slots=True)
 class SourceStats:
-    """Live counters of one source. Only what lies behind the resume position and inside the window is counted.
+    """Live counters of one source. What lies before the window or before the resume position is not counted.
 
     Attributes:
-        packets: Packets read from the chosen stream.
+        packets: Packets read from the chosen stream (a decoder reads ahead of the frames).
         frames: Frames delivered.
-        damaged_packets: Packets that the demuxer or the decoder refused; their pictures are missing or damaged.
-        damaged_frames: Frames delivered although the decoder had to conceal errors in them.
-        missing_pts: Frames without a pts in the file, whose pts was reconstructed.
+        damaged_packets: Packets that the decoder refused.
+        without_picture: Packets that gave no picture: refused ones, pictures that refer to lost ones, and second
+            fields stored as packets of their own. Known exactly at the end.
+        damaged_frames: Frames delivered although errors had to be concealed in them, or their packet was incomplete.
+        missing_pts: Frames without a pts in the file, whose pts was reconstructed (see
+            :class:`streamlight.media.clock.Clock`).
         repaired_pts: Frames whose pts was not later than the one before, and was moved behind it.
-        rescaled: Frames of another size, format or colour than the first, converted to it.
+        rescaled: Frames of another size, format or colour than the first of the file, converted to it.
         deinterlaced: Frames that were deinterlaced.
+        cut_off: Why reading stopped before the end of the file, or None.
+        seeked: Whether reading started in the middle of the file instead of decoding and discarding what is before.
         notes: Losses and oddities in words, for the report.
     """
 
     packets: int = 0
     frames: int = 0
     damaged_packets: int = 0
+    without_picture: int = 0
     damaged_frames: int = 0
     missing_pts: int = 0
     repaired_pts: int = 0
     rescaled: int = 0
     deinterlaced: int = 0
+    cut_off: str | None = None
+    seeked: bool = False
     notes: list[str] = field(default_factory=list)
 
 
-class Source:
-    """An open media file. Made by :func:`open_source`; a context manager; for one thread at a time."""
+class _SeekingFailed(Exception):
+    """Pictures behind a landing are not those that were expected; decode from the beginning."""
 
-    def __init__(self, url: str | PathLike[str], info: SourceInfo, container: Any, stream: Any, limit: int) -> None:
-        self.info = info
+
+class Source:
+    """An open media file. Made by :func:`open_source`; a context manager; for one thread at a time.
+
+    Attributes:
+        info: What the file says, what was chosen, and how the frames are to be read.
+        stats: Live counters.
+    """
+
+    def __init__(
+        self,
+        options: DecodeOptions,
+        *,
+        window: tuple[Fraction | None, Fraction | None],
+        deinterlace: Deinterlace,
+        tonemap: bool,
+        resume: Position | None,
+    ) -> None:
+        """Open the file and decode its first picture. Use :func:`open_source`."""
         self.stats = SourceStats()
-        self._url = redact(fspath(url))
-        self._container = container
-        self._stream = stream
-        self._limit = limit
-        self._first: Any = None
-        self._pictures = self._decode()
+        self._options = options
+        self._mode = deinterlace
+        self._resume = resume
+        self._passes: list[Pass] = []
+        self._base = (0, 0, 0)
+        try:
+            primed = self._new_pass()
+            self._primed: tuple[Pass, Iterator[Decoded], Decoded] | None = None
+            pictures = primed.pictures()
+            first = next(pictures, None)
+            if first is None:
+                raise MediaError(f"'{self.name}': no picture can be decoded; is it damaged or cut off?")
+            self._primed = (primed, pictures, first)
+            header = probing.describe(primed.container, primed.stream, options.url)
+            self.info = self._describe(header, first.picture, window, tonemap)
+        except BaseException:
+            self.close()
+            raise
+
+    def _describe(
+        self, header: SourceInfo, picture: Any, window: tuple[Fraction | None, Fraction | None], tonemap: bool
+    ) -> SourceInfo:
+        """Information about the source, and the tools that turn its pictures into planes."""
+        info = probing.refine(header, picture, as_path(self._options.url))
+        # A file without timestamps starts where the clock starts it.
+        first_pts = Clock(info.time_base, info.average_rate).stamp(picture)
+        self._reader = PlaneReader(picture, info.color, orientation=info.orientation)
+        self._mapper: ToneMapper | None = None
+        spec = self._reader.spec
+        if info.hdr:
+            if not tonemap:
+                raise MediaError(
+                    f"'{self.name}' is HDR ({info.hdr}), which would come out with wrong colours; "
+                    "use --tonemap to convert it to SDR"
+                )
+            from streamlight.media.tonemap import ToneMapper
+
+            self._mapper = ToneMapper(picture, spec)
+            spec = self._mapper.spec
+        start, end = window
+        origin = first_pts * info.time_base
+        absolute = (None if start is None else origin + start, None if end is None else origin + end)
+        return replace(info, start_pts=first_pts, color=spec, window=absolute)
 
     def __enter__(self) -> Source:
         return self
@@ -79,73 +142,240 @@ class Source:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    @property
+    def name(self) -> str:
+        """The address for messages, credentials redacted."""
+        return redact(fspath(self._options.url))
+
     def close(self) -> None:
         """Release the file and the decoder. Frames already delivered stay valid."""
-        self._pictures.close()
-        self._container.close()
+        self._primed = None
+        for opened in self._passes:
+            opened.close()
+        self._passes.clear()
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the frames in presentation order.
+        """Yield the frames in presentation order; once only.
 
         Raises:
-            MediaError: Too many damaged packets in a row.
+            MediaError: Too many damaged packets in a row; nothing inside the window; the file is not the one that the
+                resume position was taken from.
         """
-        reader: PlaneReader | None = None
-        index = 0
-        start, end = self.info.window
-        last: int | None = None
-        base = self.info.time_base
-        for picture, arrival in self._pictures:
-            pts = picture.pts
-            if pts is None:
-                step = picture.duration or max(1, round(1 / ((self.info.average_rate or 25) * base)))
-                pts = 0 if last is None else last + step
-                self.stats.missing_pts += 1
-            if last is not None and pts <= last:
-                pts = last + 1
-                self.stats.repaired_pts += 1
-            last = pts
-            if reader is None:
-                reader = PlaneReader(picture, self.info.color)
-            if start is not None and pts * base < start:
-                continue
-            if end is not None and pts * base >= end:
-                break
-            self.stats.rescaled += reader.differs(picture)
-            self.stats.damaged_frames += picture.is_corrupt
-            self.stats.frames += 1
-            yield Frame(
-                planes=reader.read(picture),
-                color=self.info.color,
-                pts=pts,
-                time_base=base,
-                duration=picture.duration,
-                index=index,
-                key_frame=picture.key_frame,
-                damaged=picture.is_corrupt,
-                arrival=arrival,
-                origin=picture,
-            )
-            index += 1
+        index = -1
+        for index, item in self._run() if self._resume is None else self._resumed(self._resume):
+            self._count(item)
+            yield self._frame(index, item)
+        if index < 0 and self._resume is None:
+            self._nothing_in_window()
 
-    def _decode(self) -> Iterator[tuple[Any, float]]:
-        run = 0
-        for packet in self._container.demux(self._stream):
-            arrival = time.monotonic()
-            self.stats.packets += packet.size > 0
-            try:
-                pictures = packet.decode()
-            except EOFError:
-                break
-            except av.error.FFmpegError as error:
-                self.stats.damaged_packets += 1
-                run += 1
-                if run > self._limit:
-                    raise MediaError(f"'{self._url}': {run} damaged packets in a row; giving up") from error
+    def _run(self) -> Iterator[tuple[int, Stamped]]:
+        """The full run: (index, picture) of everything inside the window."""
+        start, end = self.info.window
+        base = self.info.time_base
+        items = self._from_start() if start is None else self._from_time(math.ceil(start / base))
+        for index, item in enumerate(items):
+            if end is not None and item.pts * base >= end:
+                return
+            yield index, item
+        self._note_end()
+
+    def _from_start(self) -> Iterator[Stamped]:
+        """Everything from the beginning of the file."""
+        if self._primed is None:
+            opened = self._new_pass()
+            pictures = opened.pictures()
+        else:
+            opened, pictures, first = self._primed
+            self._primed = None
+            pictures = _with_first(first, pictures)
+        yield from self._stamped(opened, pictures)
+
+    def _from_time(self, floor: int) -> Iterator[Stamped]:
+        """Everything from a pts on: from a key packet before it where that works, else from the beginning."""
+        if floor > self.info.start_pts:
+            opened = self._new_pass()
+            packet = seeking.land_before(opened, floor - 1)
+            if packet is not None:
+                try:
+                    yield from self._after_landing(opened, packet, floor)
+                    return
+                except _SeekingFailed:
+                    self._base = (0, 0, 0)
+        for item in self._from_start():
+            if item.pts >= floor:
+                yield item
+            else:
+                self._forget()
+
+    def _after_landing(self, opened: Pass, packet: Any, floor: int) -> Iterator[Stamped]:
+        checked = _checked_before(opened.pictures(packet), floor)
+        for item in self._stamped(opened, checked):
+            if item.pts >= floor:
+                self.stats.seeked = True
+                yield item
+            else:
+                self._forget()
+
+    def _resumed(self, position: Position) -> Iterator[tuple[int, Stamped]]:
+        """What the full run yields behind a position."""
+        try:
+            yield from self._resumed_by_seeking(position)
+            return
+        except _SeekingFailed:
+            self._base = (0, 0, 0)
+            self.stats.seeked = False
+        last = -1
+        for last, item in self._run():
+            if last > position.index:
+                yield last, item
                 continue
-            for picture in pictures:
-                run = 0
-                yield picture, arrival
+            self._forget()
+            if last == position.index and item.pts != position.pts:
+                break
+        else:
+            if last >= position.index:
+                return
+        raise MediaError(
+            f"'{self.name}' is not the file that the interrupted job read: frame {position.index} with "
+            f"pts {position.pts} is not in it"
+        )
+
+    def _resumed_by_seeking(self, position: Position) -> Iterator[tuple[int, Stamped]]:
+        start, end = self.info.window
+        base = self.info.time_base
+        floor = None if start is None else math.ceil(start / base)
+        if self.info.is_image:
+            raise _SeekingFailed
+        scan = self._new_pass()
+        opened = self._new_pass()
+        landing = seeking.land_exactly(
+            scan, opened, position_pts=position.pts, delivered=position.index + 1, floor=floor
+        )
+        self._drop(scan)
+        if landing is None:
+            self._drop(opened)
+            raise _SeekingFailed
+        self.stats.seeked = True
+        index = position.index
+        for item in self._stamped(opened, _checked_landing(opened, landing)):
+            if item.pts <= position.pts:
+                self._forget()
+                continue
+            if end is not None and item.pts * base >= end:
+                return
+            index += 1
+            yield index, item
+        self._note_end()
+
+    def _stamped(self, opened: Pass, pictures: Iterator[Decoded]) -> Iterator[Stamped]:
+        """Pictures with their times, deinterlaced."""
+        self._current = opened
+        clock = Clock(self.info.time_base, self.info.average_rate)
+        filter_ = Deinterlacer("off" if self.info.is_image else self._mode, threads=self._options.thread_count)
+        for picture, arrival, damaged in pictures:
+            yield from filter_.push(Stamped(picture, clock.stamp(picture), picture.pts, arrival, damaged))
+        yield from filter_.flush()
+
+    def _frame(self, index: int, item: Stamped) -> Frame:
+        picture = item.picture
+        reader, mapper = self._reader, self._mapper
+        return Frame(
+            planes=reader.read(picture) if mapper is None else mapper.map(reader.conform(picture)),
+            color=self.info.color,
+            pts=item.pts,
+            time_base=self.info.time_base,
+            duration=max(0, picture.duration),
+            index=index,
+            key_frame=picture.key_frame,
+            damaged=item.damaged,
+            arrival=item.arrival,
+            origin=picture,
+        )
+
+    def _count(self, item: Stamped) -> None:
+        stats = self.stats
+        stats.frames += 1
+        stats.damaged_frames += item.damaged
+        stats.missing_pts += item.file_pts is None
+        stats.repaired_pts += item.file_pts is not None and item.file_pts != item.pts
+        stats.rescaled += self._reader.differs(item.picture)
+        stats.deinterlaced += item.deinterlaced
+        self._read_counts()
+
+    def _read_counts(self) -> None:
+        counts = self._current.counts
+        packets, damaged, without = self._base
+        self.stats.packets = counts.packets - packets
+        self.stats.damaged_packets = counts.damaged_packets - damaged
+        self.stats.without_picture = max(0, counts.without_picture - without)
+        self.stats.cut_off = counts.cut_off
+
+    def _forget(self) -> None:
+        """What was read up to now lies before the part that is delivered."""
+        counts = self._current.counts
+        self._base = (counts.packets, counts.damaged_packets, counts.without_picture)
+
+    def _note_end(self) -> None:
+        self._read_counts()
+        if self.stats.cut_off:
+            self.stats.notes.append(f"reading stopped before the end of the file: {self.stats.cut_off}")
+        if self.stats.without_picture:
+            self.stats.notes.append(f"packets that gave no picture: {self.stats.without_picture}")
+
+    def _nothing_in_window(self) -> None:
+        start, end = self.info.window
+        origin = self.info.start_time
+        parts = [
+            f"{word} {float(value - origin):g} s" for word, value in (("from", start), ("to", end)) if value is not None
+        ]
+        raise MediaError(f"'{self.name}' has no frames {' '.join(parts)}")
+
+    def _new_pass(self) -> Pass:
+        index = self._passes[0].stream.index if self._passes else None
+        opened = Pass(self._options, stream_index=index)
+        self._passes.append(opened)
+        return opened
+
+    def _drop(self, opened: Pass) -> None:
+        self._passes.remove(opened)
+        opened.close()
+
+
+def _with_first(first: Decoded, rest: Iterator[Decoded]) -> Iterator[Decoded]:
+    yield first
+    yield from rest
+
+
+def _checked_before(pictures: Iterator[Decoded], floor: int) -> Iterator[Decoded]:
+    """Pictures behind a landing, if those before ``floor`` prove that none can be missing from there on."""
+    last: int | None = None
+    for item in pictures:
+        pts = item.picture.pts
+        if last is None or last < floor:
+            if pts is None or (last is not None and pts <= last) or (last is None and pts >= floor):
+                raise _SeekingFailed
+            last = pts
+        yield item
+    if last is None:
+        raise _SeekingFailed
+
+
+def _checked_landing(opened: Pass, landing: seeking.Landing) -> Iterator[Decoded]:
+    """Pictures behind a landing, if those up to the position are exactly the expected ones, undamaged."""
+    expected = iter(landing.expected)
+    waiting: int | None = next(expected)
+    for item in opened.pictures(landing.packet):
+        pts = item.picture.pts
+        if waiting is not None:
+            if pts is None or pts > waiting or item.damaged or opened.counts.damaged_packets:
+                raise _SeekingFailed
+            if pts == waiting:
+                waiting = next(expected, None)
+            elif pts >= landing.expected[0]:
+                raise _SeekingFailed
+        yield item
+    if waiting is not None:
+        raise _SeekingFailed
 
 
 def open_source(
@@ -159,25 +389,35 @@ def open_source(
     threads: int | None = None,
     resume: Position | None = None,
 ) -> Source:
-    """Open a media file for reading frame by frame."""
+    """Open a video or image file for reading frame by frame.
+
+    All frames have the size, format and colour of the file's first picture; later ones that differ are converted and
+    counted. Video is delivered as it is coded (``info.rotation`` says how players turn it); still images are
+    delivered upright. Planes are views into the decoder's buffers where the format allows it.
+
+    Args:
+        url: A file or a network address.
+        start: First time that is delivered, in seconds behind the stream's first frame; None for its beginning.
+        end: First time that is not delivered any more, in seconds behind the stream's first frame.
+        deinterlace: ``"auto"`` deinterlaces frames flagged interlaced, ``"all"`` every frame, ``"off"`` none; the
+            number of frames and their times stay (one frame per picture, bwdif).
+        tonemap: Whether HDR is converted to SDR (see :mod:`streamlight.media.tonemap`); otherwise it is refused.
+        max_damaged: Damaged packets in a row that are put up with before reading fails.
+        threads: Decoder threads; None for one per core, eight at most.
+        resume: Position behind which to go on, from an earlier run with the same other arguments; indices go on
+            from it and the frames are those of the uninterrupted run.
+
+    Raises:
+        MediaError: The file does not exist, is no media file, holds no video, cannot be decoded, or is HDR.
+        ConfigError: ``start`` is negative or not before ``end``, or another argument is out of range.
+    """
+    if start is not None and start < 0:
+        raise ConfigError(f"start must not be negative, got {float(start):g} s")
     if end is not None and end <= (start or 0):
-        raise ConfigError(f"end must lie behind start, got {start = !s}, {end = !s} seconds")
-    container = probing.open_container(url)
-    try:
-        stream = probing.choose_video(container, url)
-        info = probing.describe(container, stream, url)
-        first = probing._first_frame(container, stream)
-        if first is None:
-            raise MediaError(f"'{redact(fspath(url))}': no picture can be decoded")
-        info = probing.refine(info, first)
-        container.close()
-        container = probing.open_container(url)
-        stream = container.streams[info.stream_index]
-        stream.codec_context.thread_type = "AUTO"
-        stream.codec_context.thread_count = threads or min(os.cpu_count() or 1, 8)
-        base = info.start_time
-        window = (None if start is None else base + start, None if end is None else base + end)
-        return Source(url, replace(info, window=window), container, stream, max_damaged)
-    except BaseException:
-        container.close()
-        raise
+        raise ConfigError(f"end must lie behind start, got {float(start or 0):g} s to {float(end):g} s")
+    if max_damaged < 0:
+        raise ConfigError(f"max_damaged must not be negative, got {max_damaged}")
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads must be positive, got {threads}")
+    options = DecodeOptions(url, threads=threads, max_damaged=max_damaged)
+    return Source(options, window=(start, end), deinterlace=deinterlace, tonemap=tonemap, resume=resume)
