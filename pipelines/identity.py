@@ -7,21 +7,21 @@ import json
 import os
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from streamlight.config import Config
 from streamlight.errors import MediaError
-from streamlight.media import as_path, redact
+from streamlight.media import as_path, library_versions, redact
 
 _SAMPLE = 1 << 16
 _PACKAGES = ("streamlight", "av", "torch", "numpy", "numba", "opencv-python-headless")
+"""The packages whose version can change a pixel."""
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide what is written. The ``av`` wheel fixes those of libav and its encoders."""
-    found = {}
+    """Versions of what decides the bits of the output."""
+    found = library_versions()
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)
@@ -58,7 +58,7 @@ def input_identity(source: str | os.PathLike[str]) -> dict[str, Any]:
     }
 
 
-def job_identity(source: str | Path, config: Config, model: dict[str, Any]) -> dict[str, Any]:
+def job_identity(source: str | os.PathLike[str], config: Config, model: dict[str, Any]) -> dict[str, Any]:
     """The identity of a job, as it reads after a round trip through JSON.
 
     Args:

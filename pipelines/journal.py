@@ -80,6 +80,11 @@ class Journal:
                     ) from None
                 self._try_lock()
 
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the work folder."""
+        return self._lock is not None
+
     def _try_lock(self) -> None:
         path = self.folder / "lock"
         try:

@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from streamlight.pipelines.identity import versions
+from streamlight.pipelines.plan import Job, plan_jobs
+from streamlight.pipelines.progress import Progress, ProgressCallback
+from streamlight.pipelines.video_job import VideoJob
+
 from streamlight.config import Config, load_config
 from streamlight.engine import Report, peak_memory
 from streamlight.errors import ConfigError, StreamlightError
 from streamlight.media import is_image_name, probe, redact
-from streamlight.pipelines.identity import versions
-from streamlight.pipelines.image_job import ImageJob
-from streamlight.pipelines.plan import Job, plan_jobs
-from streamlight.pipelines.progress import Progress, ProgressCallback
-from streamlight.pipelines.video_job import VideoJob
 
 __all__ = ["Progress", "enhance_many", "enhance_video"]
 
@@ -161,7 +161,7 @@ def _run_job(
         if is_image != is_image_name(destination):
             kinds = ("an image", "a video") if is_image else ("a video", "an image")
             raise ConfigError(f"'{redact(source)}' is {kinds[0]}, but {destination.name} would be {kinds[1]} file")
-        job = (ImageJob if is_image else VideoJob)(source, destination, config, report, progress=progress, stop=stop)
+        job = VideoJob(source, destination, config, report, progress=progress, stop=stop)
         job.run()
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamlight.errors import ConfigError, MediaError
-from streamlight.media import as_path, is_image_name, list_inputs, redact, writable_suffixes
+from streamlight.media import as_path, is_image_name, list_inputs, redact
+from streamlight.media.codecs import MUXERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def _expand(item: str | os.PathLike[str], folder: Path) -> list[Job]:
 def _into(source: str | Path, folder: Path) -> Job:
     name = source.name if isinstance(source, Path) else source.rstrip("/").rsplit("/", 1)[-1].split("?")[0] or "stream"
     stem, suffix = os.path.splitext(name)
-    if suffix.lower() in writable_suffixes():
+    if suffix.lower() in MUXERS:
         return Job(source, folder / name)
     changed = stem + (".png" if is_image_name(name) else ".mkv")
     return Job(source, folder / changed, remark=f"{suffix or 'no suffix'} cannot be written, so this is {changed}")

@@ -5,30 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from streamlight.config import Config
-from streamlight.engine import Pipeline, PipelineStats, Report, Stage
-from streamlight.enhance import Enhancer
-from streamlight.enhance.compare import compare_planes
-from streamlight.errors import ConfigError, MediaError
-from streamlight.media import (
-    EncodeSettings,
-    Frame,
-    Position,
-    SegmentWriter,
-    Source,
-    as_path,
-    check_codec,
-    check_destination,
-    default_codec,
-    join,
-    open_source,
-    partial_path,
-    plan_encoder,
-)
 from streamlight.pipelines.building import enhancer_for
 from streamlight.pipelines.identity import job_identity
 from streamlight.pipelines.journal import (
@@ -37,10 +16,26 @@ from streamlight.pipelines.journal import (
     check_segments,
     differences,
     file_stamp,
-    load_arrays,
     work_folder,
 )
 from streamlight.pipelines.progress import ProgressCallback, ProgressMeter
+from streamlight.pipelines.segment_run import SegmentRun, encode_settings
+
+from streamlight.config import Config
+from streamlight.engine import Report
+from streamlight.enhance import Enhancer
+from streamlight.errors import ConfigError
+from streamlight.media import (
+    Position,
+    Source,
+    as_path,
+    check_codec,
+    check_destination,
+    default_codec,
+    join,
+    open_source,
+    partial_path,
+)
 
 
 class VideoJob:
@@ -79,14 +74,12 @@ class VideoJob:
         Raises:
             StreamlightError: As :func:`streamlight.enhance_video` says.
         """
-        check_codec(self._encode_settings().codec or default_codec(self._destination), self._destination)
+        check_codec(encode_settings(self._config).codec or default_codec(self._destination), self._destination)
         if self._already_done():
             return
         leftover = work_folder(self._destination).exists()
         # What an unfinished job has to say about an existing output is judged when its journal is open.
-        check_destination(
-            as_path(self._source), self._destination, overwrite=self._config.run.overwrite or leftover
-        )
+        check_destination(as_path(self._source), self._destination, overwrite=self._config.run.overwrite or leftover)
         enhancer = enhancer_for(self._config)
         try:
             self._journal.acquire()
@@ -109,7 +102,9 @@ class VideoJob:
         return True
 
     def _put_away(self) -> None:
-        """Keep the work folder only if there is something in it to resume."""
+        """After an early end: keep the work folder only if there is something in it to resume."""
+        if not self._journal.held:
+            return
         try:
             job = self._journal.read()
         except ConfigError:
@@ -144,7 +139,7 @@ class VideoJob:
             resume=Position(job.index, job.segments[-1].last_pts) if job.segments else None,
         ) as source:
             meter = ProgressMeter(self._progress, source.info, start=settings.start, end=settings.end)
-            run = _SegmentRun(source, enhancer, job, self._journal, self._config, meter, self._destination)
+            run = SegmentRun(source, enhancer, job, self._journal, self._config, meter, self._destination)
             if not job.complete:
                 try:
                     finished = run.run(self._stop)
@@ -156,7 +151,7 @@ class VideoJob:
             else:
                 self._account(source, run, job)
             meter.joining()
-            self._join(source, job)
+            self._join(source, job, turned=run.quarter_turns != 0)
         self._journal.remove()
         self._report.status = "done"
 
@@ -191,10 +186,7 @@ class VideoJob:
         check_segments(job)
         return job
 
-    def _encode_settings(self) -> EncodeSettings:
-        return encode_settings(self._config)
-
-    def _account(self, source: Source, run: _SegmentRun, job: UnfinishedJob) -> None:
+    def _account(self, source: Source, run: SegmentRun, job: UnfinishedJob) -> None:
         """Take what is known so far into the report."""
         report, info, stats = self._report, source.info, source.stats
         if run.stats is not None:
@@ -215,7 +207,7 @@ class VideoJob:
             for loss in job.plan.losses:
                 report.warn("picture", loss)
 
-    def _join(self, source: Source, job: UnfinishedJob) -> None:
+    def _join(self, source: Source, job: UnfinishedJob, *, turned: bool) -> None:
         self._journal.mark_joining()
         result = join(
             job.segments,
@@ -223,139 +215,20 @@ class VideoJob:
             self._destination,
             info=source.info,
             overwrite=self._config.run.overwrite,
+            pixels_turned=turned,
         )
         report = self._report
-        report.streams_carried = [str(item) for item in result.carried]
-        report.streams_not_carried = [{"what": item.what, "why": item.why} for item in result.not_carried]
-
-
-def encode_settings(config: Config) -> EncodeSettings:
-    """The part of the configuration that the encoder needs."""
-    output = config.output
-    return EncodeSettings(
-        codec=None if output.codec == "auto" else output.codec,
-        quality=output.quality,
-        preset=output.encoder_preset,
-        hardware=output.hardware,
-    )
-
-
-class _SegmentRun:
-    """The pipeline of a job: source, enhance, and a sink that writes closed segments."""
-
-    def __init__(
-        self,
-        source: Source,
-        enhancer: Enhancer,
-        job: UnfinishedJob,
-        journal: Journal,
-        config: Config,
-        meter: ProgressMeter,
-        destination: Path,
-    ) -> None:
-        self._source = source
-        self._enhancer = enhancer
-        self._job = job
-        self._journal = journal
-        self._config = config
-        self._meter = meter
-        self._destination = destination
-        self._pipeline: Pipeline | None = None
-        self.media_seconds = 0.0
-
-    @property
-    def stats(self) -> PipelineStats | None:
-        """Figures of the run, also of one that failed."""
-        return self._pipeline.stats if self._pipeline is not None else None
-
-    def run(self, stop: threading.Event) -> bool:
-        """Run to the end of the input.
-
-        Returns:
-            False if ``stop`` ended it before.
-
-        Raises:
-            StreamlightError: What the first failing stage raised.
-        """
-        queue = self._config.run.queue_frames
-        self._pipeline = Pipeline(
-            self._source.frames(),
-            [Stage("enhance", self._enhance, queue), Stage("encode", self._write, queue)],
-            stop=stop,
-            arrival=lambda frame: cast(Frame, frame).arrival,
-            source_name="decode",
-        )
-        if self._pipeline.run().stopped:
-            return False
-        if not self._job.segments:
-            raise MediaError(f"'{self._source.info.url}': no picture lies in the chosen stretch")
-        self._journal.mark_complete()
-        self._job.complete = True
-        return True
-
-    def _enhance(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        """Enhance frame by frame; the last of each segment takes along the state to go on from."""
-        output = self._config.output
-        state = self._enhancer.new_state()
-        if self._job.checkpoint is not None:
-            state = self._enhancer.restore(load_arrays(self._job.checkpoint))
-        for frame in frames:
-            before = frame.planes
-            self._enhancer([frame], [state])
-            if output.compare:
-                frame.planes = compare_planes(before, frame.planes, frame.color, layout=output.compare_layout)
-            if (frame.index + 1) % output.segment_frames == 0:
-                frame.notes["checkpoint"] = self._enhancer.snapshot(state)
-            yield frame
-
-    def _write(self, frames: Iterator[Frame]) -> Iterator[int]:
-        """Write closed segments; one that the input did not fill is kept only at the input's true end.
-
-        Borders lie at fixed frame numbers and every segment has a fresh encoder. That is why a resumed job gives the
-        same bits: it repeats the segment it was killed in from its first frame.
-        """
-        writer: SegmentWriter | None = None
-        damaged, last = self._job.damaged, None
-        try:
-            for frame in frames:
-                if writer is None:
-                    writer = SegmentWriter(self._journal.segment_path(len(self._job.segments)), self._plan(frame))
-                writer.write(frame)
-                damaged += frame.damaged
-                last = frame.index
-                self.media_seconds += float(frame.duration * frame.time_base)
-                self._meter.frame(frame)
-                checkpoint = frame.notes.pop("checkpoint", None)
-                if checkpoint is not None:
-                    self._close(writer, last, damaged, checkpoint)
-                    writer = None
-                yield frame.index
-            assert self._pipeline is not None
-            if writer is not None and last is not None and not self._pipeline.stats.stopped:
-                self._close(writer, last, damaged, None)
-                writer = None
-        finally:
-            if writer is not None:
-                writer.abort()
-
-    def _close(self, writer: SegmentWriter, index: int, damaged: int, checkpoint: dict[str, Any] | None) -> None:
-        segment = writer.close()
-        number = len(self._job.segments)
-        self._journal.add_segment(number, segment, index=index, damaged=damaged, checkpoint=checkpoint)
-        self._job.segments.append(segment)
-        self._job.index, self._job.damaged = index, damaged
-
-    def _plan(self, frame: Frame) -> Any:
-        """The encoder plan of the job, made from its first frame."""
-        if self._job.plan is None:
-            info = self._source.info
-            plan = plan_encoder(
-                encode_settings(self._config),
-                frame,
-                container=self._destination,
-                sample_aspect=info.sample_aspect,
-                rate=info.average_rate,
+        report.codecs["output_container"] = result.container
+        for stream in result.carried:
+            language = f", {stream.language}" if stream.language else ""
+            report.streams_carried.append(
+                f"{stream.kind} stream {stream.index} ({stream.codec}{language}), {stream.packets} packets"
             )
-            self._journal.add_plan(plan)
-            self._job.plan = plan
-        return self._job.plan
+            for count, what in ((stream.dropped, "refused by the container"), (stream.repaired, "with repaired times")):
+                if count:
+                    report.warn("packets", f"{stream.kind} stream {stream.index}: {count} packets {what}")
+        report.streams_not_carried = [{"what": item.what, "why": item.why} for item in result.not_carried]
+        for loss in result.losses:
+            report.warn("output", loss)
+        if result.time_error:
+            report.warn("timestamps", f"rounded by at most {float(result.time_error) * 1e6:.0f} µs: {result.container}")

@@ -21,13 +21,13 @@ def command(file: str, json_target: str | None) -> None:
     if json_target is not None:
         _console.write_json(json_target, info.to_json())
         return
-    color = info.color
+    color, rate = info.color, info.average_rate
     rows = [
         ("file", info.url),
         ("container", info.container + (" (still image)" if info.is_image else "")),
         ("duration", "unknown" if info.duration is None else f"{format_time(info.duration)} (as the header says)"),
         ("picture", f"stream {info.stream_index}: {info.codec}, {info.width}x{info.height}, {info.pix_fmt}"),
-        ("rate", "unknown" if info.average_rate is None else f"{float(info.average_rate):.3f} fps (as the header says)"),
+        ("rate", "unknown" if rate is None else f"{float(rate):.3f} fps (as the header says)"),
         ("color", f"{color.matrix}, {color.range} range, {color.primaries} primaries, {color.transfer} transfer"),
         ("pixel aspect", str(info.sample_aspect) if info.sample_aspect != 1 else ""),
         ("rotation", f"{info.rotation} degrees counter-clockwise" if info.rotation else ""),
