@@ -90,7 +90,7 @@ class Upsample(nn.Module):
         return self._by_phases(x)
 
     def _by_phases(self, x: Tensor) -> Tensor:
-        count, channels, height, width = x.shape
+        count, _, height, width = x.shape
         weight = self.conv.weight
         # Rows 2i-1, 2i, 2i+1 of the enlarged picture are rows i-1, i, i of the small one; 2i, 2i+1, 2i+2 are i, i, i+1.
         rows = (
