@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 _BUILT_IN: Final[dict[str, tuple[str, str]]] = {"retinex": ("streamlight.models.retinex", "Retinex")}
 
-_ARCHITECTURES: Final[dict[str, str]] = {}
+_ARCHITECTURES: Final[dict[str, str]] = {
+    "lldiffusion": "streamlight.models.lldiffusion",
+}
 """Name → module that offers ``ARCHITECTURE``. All of them are asked about a file, in this order."""
 
 KEYWORDS_ENTRY: Final = "streamlight.keywords"

@@ -41,5 +41,5 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed time steps ``(N,)`` as ``(N, 4·dim)``, in the type of the weights."""
-        sinusoids = timestep_embedding(t, self.dim).to(self.dense[0].weight.dtype)
-        return self.dense[1](F.silu(self.dense[0](sinusoids)))
+        first, second = self.dense
+        return second(F.silu(first(timestep_embedding(t, self.dim).to(next(self.parameters()).dtype))))

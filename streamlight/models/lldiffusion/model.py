@@ -1,0 +1,199 @@
+"""LLDiffusion: latent map encoder, DDDM and DGNET, and their use as a generative model of bright pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from streamlight.errors import ConfigError, ModelError
+from streamlight.models.lldiffusion.config import LLDiffusionConfig
+from streamlight.models.lldiffusion.diffusion import ddim, diffuse, time_steps
+from streamlight.models.lldiffusion.encoder import LatentMapEncoder
+from streamlight.models.lldiffusion.preprocess import color_map, pad, padded_sizes
+from streamlight.models.lldiffusion.sampling import Sampling, TiledNoise, WholeNoise
+from streamlight.models.lldiffusion.unet import UNet
+from streamlight.models.protocol import Condition, ModelCard, Prior
+
+CARD: Final = ModelCard(
+    name="lldiffusion",
+    summary="Diffusion steered by learned degradation features (Wang et al., arXiv:2307.14659)",
+    revision="1",
+    color="rgb",
+    latent="(N, 3, H', W'): start noise of the frame as it is padded inside",
+    size_multiple=1,
+    needs_global_context=True,
+    stochastic=True,
+    dtypes=("float32", "bfloat16", "float16"),
+    licence="weights of third parties without a stated licence; code Apache-2.0",
+    training_data="LOL, LOL-v2 (published checkpoints)",
+)
+
+
+class LLDiffusion(nn.Module):
+    """Low-light enhancement by a diffusion process (Wang et al., arXiv:2307.14659, Pattern Recognition 166, 2025).
+
+    The latent is the noise that the trajectory starts from, at the size of the padded frame. Everything that depends
+    on the dark picture only — colour map C(y) and degradation features E(y) — is computed once, in
+    :meth:`condition`; each sampling step costs one evaluation of ``diff_unet``.
+
+    Args:
+        config: Shape of the network.
+        sampling: Settings of the sampler.
+    """
+
+    def __init__(self, config: LLDiffusionConfig, *, sampling: Sampling | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.sampling = sampling if sampling is not None else Sampling()
+        self.encoder = LatentMapEncoder(config.encoder_ch, config.features)
+        self.diff_unet = UNet(config.dddm, config.features)
+        self.deg_unet = UNet(config.dgnet, config.features) if config.dgnet is not None else None
+        self.card: ModelCard = replace(CARD, parameters=sum(parameter.numel() for parameter in self.parameters()))
+
+    def forward(self, x_t: Tensor, y: Tensor, t: Tensor, *, high: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """The training forward pass (paper, section 3.4).
+
+        Args:
+            x_t: Noised well-lit picture, ``(N, 3, H, W)``; H and W multiples of 32, at least 64.
+            y: Dark picture in [-1, 1], likewise.
+            t: Time steps, ``(N,)``.
+            high: Well-lit picture in [-1, 1] for DGNET; None leaves DGNET out.
+
+        Returns:
+            Predicted noise, and DGNET's prediction of ``y`` or None.
+        """
+        features = self.encoder(y)
+        noise = self.diff_unet(torch.cat([x_t, y, color_map(y)], dim=1), features, t)
+        if high is None:
+            return noise, None
+        if self.deg_unet is None:
+            raise ModelError("the weights have no DGNET (deg_unet); call without high")
+        return noise, self.deg_unet(high, features)
+
+    @torch.no_grad()
+    def condition(self, low: Tensor, *, noise: Tensor | None = None) -> Condition:
+        """Pad the dark picture, and compute its colour map and degradation features.
+
+        Args:
+            low: ``(N, 3, H, W)`` float in [0, 1], RGB; any size.
+            noise: Not used: the network estimates the degradation itself.
+
+        Raises:
+            ModelError: ``low`` is not such a tensor.
+        """
+        _check_picture(low, "low")
+        sampling = self.sampling
+        y = 2 * self._padded(low.float()) - 1
+        features = {"y": y, "color": color_map(y)}
+        if sampling.whole_encoder:
+            dtype = self.diff_unet.conv_in.weight.dtype
+            features |= {f"degradation_{i}": feature.to(dtype) for i, feature in enumerate(self.encoder(y))}
+        return Condition(low, features)
+
+    def prior(self, condition: Condition) -> Prior:
+        """Standard normal start noise, ``(N, 3, H', W')``, H' and W' the padded size."""
+        return Prior(torch.zeros_like(condition.features["y"]), 1.0)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        latent: Tensor,
+        condition: Condition,
+        *,
+        strength: float = 1.0,
+        x_init: Tensor | None = None,
+        step_noise: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+        **sampling: Any,
+    ) -> Tensor:
+        """Sample the bright picture.
+
+        Args:
+            latent: Start noise, as :meth:`prior` shapes it.
+            condition: Of the dark picture.
+            strength: Share of the way from the dark picture (0) to the sampled one (1).
+            x_init: Bright picture to start from, ``(N, 3, H, W)`` in [0, 1]: it is noised by ``latent`` up to
+                ``t_start``, which must then be set (SDEdit). Without it ``latent`` is the state at the first step.
+            step_noise: Noise of each step where ``eta`` is above 0, each the shape of ``latent``.
+            generator: Source of that noise where it is not given.
+            **sampling: ``steps``, ``eta``, ``t_start`` for this call instead of the model's own.
+
+        Returns:
+            ``(N, 3, H, W)`` in [0, 1] for ``strength`` 1, RGB, the size of the dark picture.
+
+        Raises:
+            ModelError: A tensor has the wrong shape.
+            ConfigError: A setting is out of range, or ``x_init`` comes without ``t_start``.
+        """
+        low = condition.low
+        if strength == 0.0:
+            return low
+        walk = self.trajectory(latent, condition, x_init=x_init, step_noise=step_noise, generator=generator, **sampling)
+        for state in walk:
+            x = state
+        height, width = low.shape[-2:]
+        bright = ((x[..., :height, :width] + 1) / 2).clamp(0, 1).to(low.dtype)
+        return bright if strength == 1.0 else torch.lerp(low, bright, strength)
+
+    def trajectory(
+        self,
+        latent: Tensor,
+        condition: Condition,
+        *,
+        x_init: Tensor | None = None,
+        step_noise: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+        **sampling: Any,
+    ) -> Iterator[Tensor]:
+        """States of the sampler after each step, padded size, in [-1, 1] but not clamped; arguments as :meth:`decode`.
+
+        Gradients are recorded unless switched off.
+        """
+        settings = self._settings(sampling)
+        y = condition.features["y"]
+        if latent.shape != y.shape:
+            raise ModelError(f"latent must be {tuple(y.shape)}, the padded frame's shape, got {tuple(latent.shape)}")
+        times = time_steps(settings.steps, t_start=settings.t_start)
+        x = latent.to(y)
+        if x_init is not None:
+            if settings.t_start is None:
+                raise ConfigError("x_init needs t_start: how far back it is noised, 1 to 999")
+            if x_init.shape != condition.low.shape:
+                raise ModelError(f"x_init must be {tuple(condition.low.shape)} like low, got {tuple(x_init.shape)}")
+            x = diffuse(2 * self._padded(x_init.to(y)) - 1, times[0], x)
+        noise = [item.to(y) for item in step_noise] if step_noise is not None else None
+        predict = self._predictor(condition, settings)
+        return ddim(predict, x, times=times, eta=settings.eta, noise=noise, generator=generator)
+
+    def _settings(self, changes: dict[str, Any]) -> Sampling:
+        if unknown := sorted(set(changes) - {"steps", "eta", "t_start"}):
+            raise ConfigError(f"decode has no setting {unknown[0]!r}; it takes steps, eta and t_start")
+        return replace(self.sampling, **changes)
+
+    def _predictor(self, condition: Condition, sampling: Sampling) -> WholeNoise | TiledNoise:
+        maps = condition.features
+        static = torch.cat([maps["y"], maps["color"]], dim=1)
+        features = [maps[f"degradation_{i}"] for i in range(len(maps) - 2)]
+        if sampling.tile is None:
+            return WholeNoise(self.diff_unet, static, features)
+        return TiledNoise(self.diff_unet, static, sampling=sampling, encode=self.encoder, features=features)
+
+    def _padded(self, image: Tensor) -> Tensor:
+        sampling = self.sampling
+        height, width = image.shape[-2:]
+        return pad(
+            image,
+            padded_sizes(height, width, padding=sampling.padding, tile=sampling.tile, whole=sampling.whole_encoder),
+        )
+
+
+def _check_picture(image: Tensor, name: str) -> None:
+    shape = tuple(image.shape)
+    if image.ndim != 4 or shape[1] != 3 or 0 in shape:
+        raise ModelError(f"{name} must be (N, 3, H, W), RGB, and not empty, got {shape}")
+    if not image.is_floating_point():
+        raise ModelError(f"{name} must be floating point in [0, 1], got {image.dtype}")

@@ -1,0 +1,179 @@
+"""The U-Net that both the DDDM (``diff_unet``) and DGNET (``deg_unet``) are (paper, section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from streamlight.models.lldiffusion.config import GROUPS, LEVELS, UNetConfig
+from streamlight.models.nn.attention import SpatialAttention
+from streamlight.models.nn.resblock import Downsample, ResBlock, Upsample, group_norm, swish
+from streamlight.models.nn.timestep import TimeEmbedding
+
+
+class ChannelGate(nn.Module):
+    """Squeeze-and-excitation (Hu et al., arXiv:1709.01507): channels scaled by a function of their means."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.attention = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, channels // 16, 1),
+            nn.ReLU(),
+            nn.Conv2d(channels // 16, channels, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, H, W)`` → the same shape."""
+        return x * self.attention(x)
+
+
+class _Down(nn.Module):
+    """One level on the way down: ResBlocks, each with attention or not, then a halving."""
+
+    def __init__(
+        self, blocks: Sequence[ResBlock], attention: Sequence[SpatialAttention], downsample: Downsample | None
+    ) -> None:
+        super().__init__()
+        self.block = nn.ModuleList(blocks)
+        self.attn = nn.ModuleList(attention)
+        if downsample is not None:
+            self.downsample = downsample
+
+    def forward(self, x: Tensor, temb: Tensor | None, skips: list[Tensor]) -> Tensor:
+        """Appends every result to ``skips``."""
+        for index, block in enumerate(self.block):
+            x = block(x, temb)
+            if self.attn:
+                x = self.attn[index](x)
+            skips.append(x)
+        if hasattr(self, "downsample"):
+            x = self.downsample(x)
+            skips.append(x)
+        return x
+
+
+class _Middle(nn.Module):
+    """The coarsest level. Its ResBlocks are not told the time step, in the published networks neither."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block_1 = ResBlock(channels, channels)
+        self.attn_1 = SpatialAttention(channels)
+        self.block_2 = ResBlock(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block_2(self.attn_1(self.block_1(x)))
+
+
+class _Up(nn.Module):
+    """One level on the way up: ResBlocks, each joined by a skip, with attention or not, then a doubling."""
+
+    def __init__(
+        self, blocks: Sequence[ResBlock], attention: Sequence[SpatialAttention], upsample: Upsample | None
+    ) -> None:
+        super().__init__()
+        self.block = nn.ModuleList(blocks)
+        self.attn = nn.ModuleList(attention)
+        if upsample is not None:
+            self.upsample = upsample
+
+    def forward(self, x: Tensor, temb: Tensor | None, skips: list[Tensor]) -> Tensor:
+        """Takes its skips off the end of ``skips``."""
+        for index, block in enumerate(self.block):
+            x = block(torch.cat([x, skips.pop()], dim=1), temb)
+            if self.attn:
+                x = self.attn[index](x)
+        return self.upsample(x) if hasattr(self, "upsample") else x
+
+
+class _Fuse(nn.Module):
+    """Gates by the decoder level they stand before."""
+
+    def __init__(self, gates: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.cattns = nn.ModuleDict(gates)
+
+    def forward(self, x: Tensor, index: int) -> Tensor:
+        return self.cattns[str(index)](x)
+
+
+class UNet(nn.Module):
+    """Six-level U-Net whose decoder is fed the degradation features.
+
+    Feature i (1/16, 1/8, … of the size) joins the decoder at level i + 1 before the skips; a sixth joins before the
+    head. The number of levels is that of the encoder's halvings plus one.
+
+    Args:
+        config: Its shape.
+        features: Channels of the degradation features, coarse to fine.
+    """
+
+    def __init__(self, config: UNetConfig, features: Sequence[int]) -> None:
+        super().__init__()
+        widths = [config.ch * factor for factor in config.ch_mult]
+        temb = 4 * config.ch if config.time else 0
+        if config.time:
+            self.temb = TimeEmbedding(config.ch)
+        self.conv_in = nn.Conv2d(config.in_channels, config.ch, 3, padding=1)
+
+        skips, current = [config.ch], config.ch
+        levels = []
+        for level, width in enumerate(widths):
+            blocks = [
+                ResBlock(current if j == 0 else width, width, embedding_channels=temb)
+                for j in range(config.num_res_blocks)
+            ]
+            attention = [SpatialAttention(width) for _ in blocks] if level in config.attn_levels else []
+            last = level == LEVELS - 1
+            levels.append(_Down(blocks, attention, None if last else Downsample(width)))
+            skips += [width] * (len(blocks) + (not last))
+            current = width
+        self.down = nn.ModuleList(levels)
+        self.mid = _Middle(current)
+
+        self.up = nn.ModuleDict()  # levels, "0" the coarsest, and beside them the gates of injected features
+        gates: dict[str, nn.Module] = {}
+        for index, width in enumerate(reversed(widths)):
+            if 1 <= index <= len(features):
+                current += features[index - 1]
+                gates[str(index)] = ChannelGate(current) if config.fuse_mode == "cattn" else nn.Identity()
+            blocks = []
+            for _ in range(config.num_res_blocks + 1):
+                blocks.append(ResBlock(current + skips.pop(), width, embedding_channels=temb))
+                current = width
+            attention = [SpatialAttention(width) for _ in blocks] if LEVELS - 1 - index in config.attn_levels else []
+            self.up[str(index)] = _Up(blocks, attention, None if index == LEVELS - 1 else Upsample(width))
+        self.up["fuse"] = _Fuse(gates)
+
+        current += features[LEVELS - 1] if len(features) == LEVELS else 0
+        self.norm_out = group_norm(current, GROUPS)
+        self.conv_out = nn.Conv2d(current, config.out_ch, 3, padding=1)
+
+    def forward(self, x: Tensor, features: Sequence[Tensor], t: Tensor | None = None) -> Tensor:
+        """Predict noise (DDDM) or a dark picture (DGNET).
+
+        Args:
+            x: ``(N, in_channels, H, W)``, H and W multiples of 32.
+            features: Degradation features of the dark picture, coarse to fine, ``(N, …)`` each.
+            t: Time steps, ``(N,)`` or ``(1,)``, 0 to 999; only for a network with a time embedding.
+
+        Returns:
+            ``(N, out_ch, H, W)``, not bounded.
+        """
+        temb = self.temb(t) if t is not None else None
+        x = self.conv_in(x)
+        skips = [x]
+        for level in self.down:
+            x = level(x, temb, skips)
+        x = self.mid(x)
+        for index in range(LEVELS):
+            if 1 <= index <= len(features):
+                x = self.up["fuse"](torch.cat([x, features[index - 1]], dim=1), index)
+            x = self.up[str(index)](x, temb, skips)
+        if len(features) == LEVELS:
+            x = torch.cat([x, features[-1]], dim=1)
+        return self.conv_out(swish(self.norm_out(x)))
