@@ -396,8 +396,14 @@ class _Join:
             times = decoding_times((p.pts for p in self._coded()), depth, first_pts=first, step=step)
         lead = self._lead()
         base = Fraction(video.time_base)
+        left = sum(segment.frames for segment in self.segments)
         for coded, (pts, dts) in zip(self._coded(), times, strict=True):
+            left -= 1
             duration = coded.duration if self.grid is None else 1
+            if left == 0 and self.muxer in ("mp4", "mov"):
+                # Sample durations are distances of decoding times there; their sum is to be the track's length.
+                end = self.segments[-1].last_pts + self.segments[-1].last_duration
+                duration = max(1, (end - first) - (dts - (first - depth * step)))
             packet: Packet[Any] = Packet(coded.data)
             packet.pts, packet.dts, packet.duration = self.video_clock.convert(pts, dts - lead, duration)
             packet.time_base, packet.is_keyframe, packet.stream = base, coded.key_frame, video

@@ -103,6 +103,45 @@ class SegmentInfo:
         )
 
 
+class EncoderClock:
+    """The times an encoder gets: from 0 and not finer than a microsecond, each mapped back to the exact pts.
+
+    libvpx counts in tenths of microseconds and others in 32 bits; finer or larger times come back changed.
+
+    Attributes:
+        time_base: Of the encoder.
+    """
+
+    def __init__(self, time_base: Fraction) -> None:
+        self._source = time_base
+        self.time_base = max(time_base, Fraction(1, 1_000_000))
+        self._first: int | None = None
+        self._last = -1
+        self._exact: dict[int, int] = {}
+
+    def stamp(self, pts: int) -> int:
+        """The encoder's time for a frame; strictly increasing."""
+        if self._first is None:
+            self._first = pts
+        stamp = pts - self._first
+        if self.time_base != self._source:
+            stamp = round(stamp * self._source / self.time_base)
+        self._last = max(stamp, self._last + 1)
+        self._exact[self._last] = pts
+        return self._last
+
+    def original(self, stamp: int | None) -> int:
+        """The pts that a packet's time stands for.
+
+        Raises:
+            MediaError: The encoder made up a time.
+        """
+        try:
+            return self._exact.pop(-1 if stamp is None else stamp)
+        except KeyError:
+            raise MediaError(f"the encoder gave a packet at {stamp}, where no frame was") from None
+
+
 class SegmentWriter:
     """Encodes frames into one closed segment. A context manager: leaving it by an error deletes the file.
 
@@ -121,6 +160,7 @@ class SegmentWriter:
         self._pts: list[int] = []  # presentation order; one segment's worth
         self._last_duration = 0
         self._coded_pts: list[int] = []
+        self._clock = EncoderClock(plan.time_base)
         self._durations: dict[int, int] = {}
         self._crc = 0
         self._closed = False
@@ -132,7 +172,7 @@ class SegmentWriter:
             )
             stream: Any = self._template.add_stream(plan.encoder, rate=plan.rate)
             self._stream = stream
-            configure(self._stream.codec_context, plan)
+            configure(self._stream.codec_context, dataclasses.replace(plan, time_base=self._clock.time_base))
             try:
                 self._stream.codec_context.open()
             except (av.FFmpegError, ValueError) as error:
@@ -149,9 +189,12 @@ class SegmentWriter:
             raise MediaError(
                 f"frame {frame.index}: pts {frame.pts} does not follow {self._pts[-1]}; frames must come in order"
             )
-        self._encode(self._packer.pack(frame))
+        picture = self._packer.pack(frame)
+        picture.pts, picture.time_base = self._clock.stamp(frame.pts), self._clock.time_base
+        picture.duration = 0  # the file keeps it; encoders only guess rates from it
         self._pts.append(frame.pts)
         self._durations[frame.pts] = frame.duration
+        self._encode(picture)
         self._last_duration = frame.duration
 
     def close(self) -> SegmentInfo:
@@ -225,7 +268,7 @@ class SegmentWriter:
         with disk_errors(self.path):
             if not self._coded_pts:
                 self._write_header(packet)
-            pts = int(packet.pts if packet.pts is not None else 0)
+            pts = self._clock.original(packet.pts)
             duration = self._durations.pop(pts, 0)
             self._put(_RECORD.pack(packet.size, _KEY if packet.is_keyframe else 0, pts, duration))
             self._put(bytes(packet))
