@@ -54,7 +54,7 @@ def _captions(stream: av.stream.Stream) -> Iterator[av.Packet]:
         packet = av.Packet(len(text).to_bytes(2, "big") + text)
         packet.stream, packet.time_base = stream, Fraction(1, 1000)
         packet.pts = packet.dts = second * 1000
-        packet.duration = 1000
+        packet.duration = 900  # a gap before the next one, where the muxer puts an empty sample
         yield packet
 
 
