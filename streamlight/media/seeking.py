@@ -103,8 +103,8 @@ def land_exactly(
     usable = [key for key in keys if sum(key.pts <= pts for pts in times) >= WARM_UP][-2:]
     if not usable or usable[0].number == 0:
         return None
-    by_identity = {(key.pts, key.size): key for key in keys if key.number <= usable[0].number}
-    targets = [key.pts for key in keys if key.number <= usable[0].number]
+    by_identity = {(key.pts, key.size): key for key in keys if 0 < key.number <= usable[0].number}
+    targets = [key.pts for key in keys if 0 < key.number <= usable[0].number]
     for target in reversed(targets[-SEEK_TRIES:]):
         for packet in _keys_from(decoding, target):
             if packet.pts is None or packet.pts > usable[0].pts:
