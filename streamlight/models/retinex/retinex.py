@@ -116,21 +116,26 @@ class Retinex:
         exposure, black = exposure * strength, black * strength
         luma, chroma = condition.features["luma"], condition.low[:, 1:]
         span = 1.0 / (1.0 - black)
-        value = ((luma - black) * span).clamp_min(0.0)
-        light = ((condition.features["light"] - black) * span).clamp_min(_FLOOR)
-        bright = _shoulder(value * (_curve(light, exposure) / light))
+        out = torch.empty_like(condition.low)
+        bright, color = out[:, :1], out[:, 1:]
 
-        gain = (bright / (value + 0.015)).clamp_min(1.0)
-        ratio = 1.0 + strength * (saturation * gain - 1.0)
+        # In place where it can be: on a CPU these planes just fit the cache, and temporaries cost more than arithmetic.
+        value = (luma - black).mul_(span).clamp_min_(0.0)
+        light = (condition.features["light"] - black).mul_(span).clamp_min_(_FLOOR)
+        torch.mul(_curve(light, exposure), value, out=bright)
+        bright.copy_(_shoulder(bright.div_(light)))
+
+        gain = bright.div(value.add_(0.015)).clamp_min_(1.0)
         # A chroma offset of a code or two is the encoder's, not the scene's; the gain would make it a coloured sheet.
-        darkness = (1.0 - luma / _NEAR_BLACK).clamp_min(0.0)
-        doubt = (_CHROMA_DOUBT * strength) * (((gain - 1.0) / 4.0).clamp_max(1.0) + 2.0 * darkness)
-        energy = (chroma * chroma).sum(1, keepdim=True)
-        color = chroma * (ratio * energy / (energy + doubt * doubt + 1e-12))
+        doubt = luma.mul(-2.0 / _NEAR_BLACK).add_(2.0).clamp_min_(0.0)
+        doubt.add_(gain.sub(1.0).mul_(0.25).clamp_max_(1.0)).mul_(_CHROMA_DOUBT * strength)
+        energy = chroma[:, :1].square().addcmul_(chroma[:, 1:], chroma[:, 1:])
+        trust = energy.div(doubt.square_().add_(energy).add_(1e-12))
+        torch.mul(chroma, gain.mul_(saturation).sub_(1.0).mul_(strength).add_(1.0).mul_(trust), out=color)
         # YCbCr leaves room for colour only away from white; without this lamps turn into flat coloured discs.
-        room = (1.0 - bright).clamp(0.02, 0.5)
-        share = color / room
-        return torch.cat([bright, color * torch.rsqrt(1.0 + share * share)], dim=1)
+        room = bright.neg().add_(1.0).clamp_(0.02, 0.5)
+        color.mul_(color.div(room).square_().add_(1.0).rsqrt_())
+        return out
 
     def _illumination(self, luma: Tensor, coarse: Tensor) -> Tensor:
         """Illumination in linear units: edge-aware base layer and the pixel itself, mixed in the log domain."""
@@ -139,8 +144,8 @@ class Retinex:
             return luma
         guide = (coarse + _FLOOR).log()
         radius = max(1, min(guide.shape[-2:]) // 12)
-        mean = _box(guide, radius)
-        variance = (_box(guide * guide, radius) - mean * mean).clamp_min(0.0)
+        mean, square = _box(torch.cat([guide, guide * guide], 1), radius).split(1, 1)
+        variance = (square - mean * mean).clamp_min(0.0)
         a = variance / (variance + 0.25)
         maps = torch.cat([a, mean - a * mean], 1)
         maps = F.interpolate(_box(maps, radius), size=luma.shape[-2:], mode="bilinear")
@@ -162,8 +167,8 @@ def _curve(value: Tensor, exposure: Tensor) -> Tensor:
 def _shoulder(value: Tensor) -> Tensor:
     """Identity up to 0.85, then approaching 1 smoothly."""
     knee = 0.85
-    over = (value - knee).clamp_min(0.0)
-    return torch.minimum(value, torch.full_like(value, knee)) + (1 - knee) * -torch.expm1(-over / (1 - knee))
+    over = (value - knee).clamp_min_(0.0)
+    return (value - over).sub_(over.mul_(-1.0 / (1.0 - knee)).expm1_().mul_(1.0 - knee))
 
 
 def _shrink(image: Tensor) -> Tensor:
@@ -173,7 +178,9 @@ def _shrink(image: Tensor) -> Tensor:
 
 
 def _box(image: Tensor, radius: int) -> Tensor:
-    """Mean over a (2r+1)² window with replicated borders, separable."""
-    for pad, kernel in (((radius, radius, 0, 0), (1, 2 * radius + 1)), ((0, 0, radius, radius), (2 * radius + 1, 1))):
-        image = F.avg_pool2d(F.pad(image, pad, mode="replicate"), kernel, stride=1)
-    return image
+    """Mean over a (2r+1)² window with replicated borders, by running sums."""
+    side = 2 * radius + 1
+    padded = F.pad(image, (radius + 1, radius, radius + 1, radius), mode="replicate")
+    sums = padded.cumsum(-1)
+    sums = (sums[..., side:] - sums[..., :-side]).cumsum(-2)
+    return (sums[..., side:, :] - sums[..., :-side, :]).mul_(1.0 / (side * side))
