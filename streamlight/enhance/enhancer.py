@@ -228,7 +228,7 @@ class Enhancer:
 
     def _denoise_amount(self, dark: Tensor, bright: Tensor) -> float:
         """How much denoising the gain asks for, 0 to 1: full from a mean gain of 2.8 (1.5 stops) on."""
-        gain = (bright[0].mean() + 1e-3) / (dark[0].mean() + 1e-3)
+        gain = (bright[0].mean().clamp_min(0.0) + 1e-3) / (dark[0].mean().clamp_min(0.0) + 1e-3)  # below black: no NaN
         return self.settings.denoise * float((gain.log2() / 1.5).clamp(0.0, 1.0))
 
 

@@ -303,3 +303,11 @@ def test_small_tensors_stay_on_one_thread(monkeypatch):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_below_black_is_no_trouble():
+    """Code 0 lies below limited-range black: encoders' black frames and decoders' concealment write it."""
+    frames = [frame(night(seed=k), pts=k) for k in range(2)]
+    frames += [frame(np.zeros((96, 160)), pts=2 + k) for k in range(2)]
+    results = run(frames)
+    assert all(item.planes[0].mean() <= 16 for item in results[2:])
