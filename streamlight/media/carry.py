@@ -17,7 +17,7 @@ _TS_CODECS = {
 }
 """What MPEG-TS has stream types for. libavformat takes anything, as private data nobody can read back."""
 
-_COVER_MUXERS = ("mp4", "mov", "matroska")
+_COVER_MUXERS = ("mp4", "matroska")
 _ATTACHMENT_MUXERS = ("matroska",)
 _COVER_MIME = {"mjpeg": ("image/jpeg", "jpg"), "png": ("image/png", "png"), "bmp": ("image/bmp", "bmp")}
 
@@ -155,15 +155,20 @@ def add_carried(output: Any, stream: Any, muxer: str, *, cover: bytes | None = N
         added.metadata.update({k: v for k, v in stream.metadata.items() if k not in ("filename", "mimetype")})
         return added
     added = output.add_stream_from_template(stream, opaque=True)
-    copy_tags(stream, added)
+    copy_tags(stream, added, muxer)
     return added
 
 
-def copy_tags(stream: Any, added: Any) -> None:
+def copy_tags(stream: Any, added: Any, muxer: str) -> None:
     """Metadata and dispositions from one stream to another."""
     added.metadata.update({key: value for key, value in stream.metadata.items() if key.lower() not in WRITER_TAGS})
+    if muxer == "mov" and added.metadata.get("language") in _QUICKTIME_LANGUAGES:
+        added.metadata["language"] = _QUICKTIME_LANGUAGES[added.metadata["language"]]
     added.disposition = stream.disposition
 
+
+_QUICKTIME_LANGUAGES = {"fre": "fra", "deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi"}
+"""ISO 639-2 has two codes for some languages; libavformat's QuickTime table knows these."""
 
 WRITER_TAGS = {
     *("encoder", "major_brand", "minor_version", "compatible_brands", "vendor_id", "duration"),

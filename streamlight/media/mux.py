@@ -105,7 +105,7 @@ def join(
         with contextlib.ExitStack() as stack:
             container = None if source is None else stack.enter_context(open_container(source))
             with disk_errors(target):
-                job.write(container, partial)
+                job.write(container, source, partial)
         publish(partial, target, overwrite=overwrite)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -155,13 +155,16 @@ class _Join:
         self.origin = first.first_pts * first.time_base if window.start is not None else Fraction(0)
         self.grid: FrameGrid | None = None
         self.clocks: dict[int, Clock] = {}
+        self.source_tags: dict[str, str] = {}
 
     # -- setting up ------------------------------------------------------------------------------------------------
 
-    def write(self, source: Any, partial: Path) -> None:
+    def write(self, source: Any, address: str | os.PathLike[str] | None, partial: Path) -> None:
         """Write the whole file under its temporary name."""
+        if source is not None:
+            self.source_tags = dict(source.metadata)
         streams = self._plan(source)
-        covers = _read_covers(source, [s for s in streams if carry.is_cover(s)])
+        covers = _read_covers(address, [s for s in streams if carry.is_cover(s)])
         self.report.shift = self._shift(streams)
         if self.muxer == "avi":
             self.grid = FrameGrid.measure(self._source_times(), self.segments[0].time_base)
@@ -250,10 +253,8 @@ class _Join:
         return not any(carry.is_cover(s) for s in streams) and any(k.lower() not in readback.MP4_TAGS for k in tags)
 
     def _container_tags(self) -> dict[str, str]:
-        tags = dict(self._source_tags) | self.metadata
+        tags = self.source_tags | self.metadata
         return {key: value for key, value in tags.items() if key.lower() not in carry.WRITER_TAGS}
-
-    _source_tags: dict[str, str] = {}  # noqa: RUF012 -- replaced, never changed
 
     # -- streams ---------------------------------------------------------------------------------------------------
 
@@ -276,7 +277,7 @@ class _Join:
         if self.info is not None and self.info.rotation and not self.pixels_turned:
             self._write_rotation(stream)
         if source is not None and 0 <= self._chosen_index(source) < len(source.streams):
-            carry.copy_tags(source.streams[self._chosen_index(source)], stream)
+            carry.copy_tags(source.streams[self._chosen_index(source)], stream, self.muxer)
         return stream
 
     def _write_rotation(self, stream: Any) -> None:
@@ -299,7 +300,6 @@ class _Join:
 
     def _tag(self, output: Any, source: Any) -> None:
         if source is not None:
-            self._source_tags = dict(source.metadata)
             chapters = self._chapters(source.chapters())
             if chapters:
                 output.set_chapters(chapters)
@@ -463,12 +463,12 @@ def _order(dts: int, base: Fraction) -> int:
     return dts * base.numerator * _ORDER_UNITS // base.denominator
 
 
-def _read_covers(source: Any, streams: list[Any]) -> dict[int, bytes]:
+def _read_covers(address: str | os.PathLike[str] | None, streams: list[Any]) -> dict[int, bytes]:
     """The pictures of cover-art streams; demuxers deliver them first."""
     found: dict[int, bytes] = {}
-    if not streams:
+    if address is None or not streams:
         return found
-    with open_container(source.name) as again:
+    with open_container(address) as again:
         for packet in again.demux([again.streams[s.index] for s in streams]):
             if packet.size:
                 found.setdefault(packet.stream_index, bytes(packet))

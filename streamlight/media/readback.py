@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,14 @@ MP4_TAGS = {
     *("gapless_playback", "compilation", "language", "location", "make", "model"),
 }
 """Container tags that MP4's own list has."""
+
+
+_BOTH = (
+    "alb:sqi arm:hye baq:eus bur:mya chi:zho cze:ces dut:nld fre:fra geo:kat ger:deu gre:ell ice:isl mac:mkd "
+    "mao:mri may:msa per:fas rum:ron slo:slk tib:bod wel:cym"
+)
+_TERMINOLOGIC = dict(pair.split(":") for pair in _BOTH.split())
+"""ISO 639-2 has two codes for these languages; QuickTime knows one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +55,27 @@ def compare(path: Path, expected: Expected) -> list[NotCarried]:
         if chapters != expected.chapters:
             kept = f"{_kind(file)} kept {chapters}"
             found.append(NotCarried(f"{expected.chapters - chapters} of {expected.chapters} chapters", kept))
-        # Containers sort streams by kind or turn them into others, so only equal counts can be compared one by one.
-        streams = [s for s in file.streams if s.type in ("video", "audio", "subtitle")]
-        wanted = [entry for entry in expected.streams if entry[0] in ("video", "audio", "subtitle")]
-        if [s.type for s in streams] == [kind for kind, _, _ in wanted]:
-            for stream, (kind, tags, disposition) in zip(streams, wanted, strict=True):
-                label = f"{kind} stream {stream.index}"
-                found.extend(_missing(f"tag of {label}", tags, stream.metadata, file))
-                lost = disposition & ~int(stream.disposition)
-                if lost:
-                    names = [flag.name for flag in av.stream.Disposition if flag & lost]
-                    found.append(
-                        NotCarried(f"disposition {', '.join(map(str, names))} of {label}", f"{_kind(file)} has none")
-                    )
+        found.extend(_streams(file, expected))
     return found
+
+
+def _streams(file: Any, expected: Expected) -> Iterator[NotCarried]:
+    """Streams that are not there, and tags and flags of those that are, kind by kind in their order."""
+    for kind in ("video", "audio", "subtitle"):
+        got = [stream for stream in file.streams if stream.type == kind]
+        wanted = [entry for entry in expected.streams if entry[0] == kind]
+        if len(got) < len(wanted):
+            yield NotCarried(f"{len(wanted) - len(got)} of {len(wanted)} {kind} streams", f"{_kind(file)} lost them")
+            continue
+        for stream, (_, tags, disposition) in zip(got, wanted, strict=False):
+            label = f"{kind} stream {stream.index}"
+            yield from _missing(f"tag of {label}", tags, stream.metadata, file)
+            lost = disposition & ~int(stream.disposition)
+            if len(wanted) == 1:
+                lost &= ~int(av.stream.Disposition.default)  # the only one of its kind is the default anyway
+            if lost:
+                names = ", ".join(str(flag.name) for flag in av.stream.Disposition if flag & lost)
+                yield NotCarried(f"disposition {names} of {label}", f"{_kind(file)} does not keep it")
 
 
 def _missing(what: str, wanted: dict[str, str], got: dict[str, str], file: Any) -> list[NotCarried]:
@@ -73,7 +89,7 @@ def _missing(what: str, wanted: dict[str, str], got: dict[str, str], file: Any) 
 
 def _same(key: str, wanted: str, got: str | None) -> bool:
     if key == "language":
-        return (wanted or "und") == (got or "und")
+        return _TERMINOLOGIC.get(wanted, wanted) == _TERMINOLOGIC.get(got or "und", got or "und")
     if key in ("handler_name", "vendor_id", "timecode"):
         return True  # the muxer's own business
     if key == "creation_time":
