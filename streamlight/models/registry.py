@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _BUILT_IN: Final[dict[str, tuple[str, str]]] = {"retinex": ("streamlight.models.retinex", "Retinex")}
 
 _ARCHITECTURES: Final[dict[str, str]] = {
+    "glare": "streamlight.models.glare",
     "lldiffusion": "streamlight.models.lldiffusion",
 }
 """Name → module that offers ``ARCHITECTURE``. All of them are asked about a file, in this order."""

@@ -1,0 +1,199 @@
+"""GLARE as a generative model of bright pictures: condition, prior, decode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from streamlight.errors import ConfigError, ModelError
+from streamlight.models.glare.config import GlareConfig
+from streamlight.models.glare.flow import Conditioning
+from streamlight.models.glare.fusion import fidelity_per_level
+from streamlight.models.glare.network import GlareNetwork
+from streamlight.models.glare.preprocess import Border, Padding, border
+from streamlight.models.protocol import Condition, ModelCard, Prior
+
+CARD: Final = ModelCard(
+    name="glare",
+    summary="Latent flow and codebook of normally lit pictures (Zhou et al., GLARE, ECCV 2024)",
+    revision="1",
+    color="rgb",
+    latent="(N, 3, H'/4, W'/4): Gaussian variable of the flow for the frame as it is padded inside",
+    size_multiple=1,
+    needs_global_context=True,
+    stochastic=True,
+    dtypes=("float32", "bfloat16", "float16"),
+    licence="published weights: Apache-2.0 as their authors say; code Apache-2.0",
+    training_data="LOL or LOL-v2-real, and the VQGAN's pictures (published checkpoints)",
+)
+
+_TAP: Final = "tap_"
+
+
+class Glare(GlareNetwork):
+    """Low-light enhancement by a generative latent prior (Zhou et al., GLARE, ECCV 2024).
+
+    The latent is the Gaussian variable of the flow: its mean is what the conditional encoder predicts, its standard
+    deviation 1. The mean itself (temperature 0) is what the paper publishes.
+
+    Args:
+        config: Shape of the networks; with a codebook (``config.codes``).
+        temperature: Standard deviation that :meth:`sample` draws with, 0 or more.
+        fidelity: Takes the place of the learned AMB weights: 0 ignores the dark picture's features, 1 takes only them;
+            one number, or one per fused level from coarse to fine. None keeps the learned ones.
+        codebook: Factor on what the codebook adds at the fused levels; 1 as trained, 0 leaves it out.
+        padding: How frames are grown to a size that the network takes.
+
+    Raises:
+        ConfigError: A setting is out of range.
+    """
+
+    def __init__(
+        self,
+        config: GlareConfig,
+        *,
+        temperature: float = 0.0,
+        fidelity: float | Sequence[float] | None = None,
+        codebook: float = 1.0,
+        padding: Padding = "least",
+    ) -> None:
+        super().__init__(config)
+        if not 0.0 <= temperature < float("inf"):
+            raise ConfigError(f"temperature must be 0 or more, got {temperature}")
+        if not -10.0 <= codebook <= 10.0:
+            raise ConfigError(f"codebook must be between -10 and 10 (1 as trained), got {codebook}")
+        if padding not in ("least", "benchmark", "unpaired"):
+            raise ConfigError(f"padding must be 'least', 'benchmark' or 'unpaired', got {padding!r}")
+        fidelity_per_level(fidelity, config.autoencoder.levels - 1)
+        if fidelity is not None and self.deformable_decoder is None:
+            raise ConfigError("fidelity needs a stage III file (net_G.pth); this one has no fusion decoder")
+        self.temperature = temperature
+        self.fidelity = fidelity
+        self.codebook = codebook
+        self.padding: Padding = padding
+        self.card: ModelCard = replace(CARD, parameters=sum(parameter.numel() for parameter in self.parameters()))
+
+    @torch.no_grad()
+    def condition(self, low: Tensor, *, noise: Tensor | None = None) -> Condition:
+        """Pad the dark picture and run the conditional encoder.
+
+        Args:
+            low: ``(N, 3, H, W)`` float in [0, 1], RGB; any size from 1×1.
+            noise: Not used: the network was trained on noisy pictures.
+
+        Raises:
+            ModelError: ``low`` is not such a tensor.
+        """
+        _check_picture(low)
+        conditioning = self.encode(self._border(low).add(low.float()))
+        features = {"features": conditioning.features, "mean": conditioning.mean}
+        return Condition(low, features | {f"{_TAP}{i}": tap for i, tap in enumerate(conditioning.taps)})
+
+    def prior(self, condition: Condition) -> Prior:
+        """Gaussian around ``z_ll`` with standard deviation 1, ``(N, 3, h, w)``."""
+        return Prior(condition.features["mean"], 1.0)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        latent: Tensor,
+        condition: Condition,
+        *,
+        strength: float = 1.0,
+        fidelity: float | Sequence[float] | None = None,
+        codebook: float | None = None,
+    ) -> Tensor:
+        """Inverse flow, codebook, dual decoder.
+
+        Args:
+            latent: As :meth:`prior` shapes it; several latents may share a condition of one picture.
+            condition: Of the dark picture.
+            strength: Share of the way from the dark picture (0) to the restored one (1).
+            fidelity: For this call instead of the model's own setting.
+            codebook: For this call instead of the model's own setting.
+
+        Returns:
+            ``(N, 3, H, W)`` in [0, 1] for ``strength`` 1, RGB, the size of the dark picture.
+
+        Raises:
+            ModelError: The latent does not fit the condition.
+            ConfigError: A setting is out of range.
+        """
+        low = condition.low
+        if strength == 0.0:
+            return low.expand(latent.shape[0], *low.shape[1:])
+        conditioning = self._conditioning(latent, condition)
+        image = self.restore(
+            self.latent(latent, conditioning),
+            conditioning,
+            fidelity=self.fidelity if fidelity is None else fidelity,
+            codebook=self.codebook if codebook is None else codebook,
+        )
+        bright = self._border(low).remove(image).clamp(0.0, 1.0).to(low.dtype)
+        return bright.contiguous() if strength == 1.0 else torch.lerp(low, bright, strength)
+
+    def sample(
+        self,
+        low: Tensor,
+        *,
+        samples: int = 1,
+        temperature: float | None = None,
+        generator: torch.Generator | None = None,
+        strength: float = 1.0,
+    ) -> Tensor:
+        """Enhance a picture, several times on request; what depends on the dark picture only is computed once.
+
+        Args:
+            low: ``(N, 3, H, W)`` float in [0, 1], RGB.
+            samples: How many results; they differ where ``temperature`` is above 0.
+            temperature: Instead of the model's own setting; 0 is the published, deterministic result.
+            generator: Source of the noise.
+            strength: As for :meth:`decode`.
+
+        Returns:
+            ``(samples, N, 3, H, W)``.
+
+        Raises:
+            ModelError: ``low`` is not such a tensor.
+            ConfigError: ``samples`` is below 1 or ``temperature`` below 0.
+        """
+        temperature = self.temperature if temperature is None else temperature
+        if samples < 1 or not 0.0 <= temperature < float("inf"):
+            raise ConfigError(f"samples must be 1 or more and temperature 0 or more, got {samples} and {temperature}")
+        condition = self.condition(low)
+        mean = self.prior(condition).mean
+        results = []
+        for _ in range(samples):
+            latent = mean
+            if temperature > 0.0:
+                noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+                latent = mean + temperature * noise
+            results.append(self.decode(latent, condition, strength=strength))
+        return torch.stack(results)
+
+    def _border(self, low: Tensor) -> Border:
+        return border(*low.shape[-2:], padding=self.padding, stride=self.config.autoencoder.stride)
+
+    def _conditioning(self, latent: Tensor, condition: Condition) -> Conditioning:
+        maps = condition.features
+        count, *shape = maps["mean"].shape
+        if list(latent.shape[1:]) != shape or (count != 1 and latent.shape[0] != count):
+            raise ModelError(f"latent must be {tuple(maps['mean'].shape)} for this picture, got {tuple(latent.shape)}")
+        levels = self.config.autoencoder.levels - 1 if self.deformable_decoder is not None else 0
+        names = ["features", "mean", *(f"{_TAP}{i}" for i in range(levels))]
+        features, mean, *taps = (maps[name].expand(latent.shape[0], *maps[name].shape[1:]) for name in names)
+        return Conditioning(features, mean, taps)
+
+
+def _check_picture(low: Tensor) -> None:
+    if not isinstance(low, Tensor):
+        raise ModelError(f"low must be one tensor (N, 3, H, W), all pictures of one size, got {type(low).__name__}")
+    shape = tuple(low.shape)
+    if low.ndim != 4 or shape[1] != 3 or 0 in shape:
+        raise ModelError(f"low must be (N, 3, H, W), RGB, and not empty, got {shape}")
+    if not low.is_floating_point():
+        raise ModelError(f"low must be floating point in [0, 1], got {low.dtype}")
