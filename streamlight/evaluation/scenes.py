@@ -39,16 +39,17 @@ def scene_frames(scene: Scene, *, frames: int, width: int = 1920, height: int = 
     rng = np.random.default_rng([seed, SCENES.index(scene)])
     world = _texture(rng, height + 64, width + 640)
     chroma = [cv2.resize(_texture(rng, 90, 160), (width // 2 + 320, height // 2 + 32)) for _ in range(2)]
-    sprite = _texture(rng, 220, 320)
+    tall, wide = height // 5, width // 6
+    sprite = _texture(rng, tall, wide)
     grain = rng.standard_normal((height + 32, width + 32)).astype(np.float32)
     busy = scene == "busy"
     for index in range(frames):
         view = _view(index, width, height) if busy else np.array([[1.0, 0, 200], [0, 1.0, 20]])
         luma = cv2.warpAffine(world, view, (width, height), flags=_BACKWARDS)
         for k in range(6 if busy else 1):
-            left = (137 * k + (9 + 3 * k) * index) % (width - 320)
+            left = (137 * k + (9 + 3 * k) * index) % (width - wide)
             top = (k * height) // 7
-            luma[top : top + 220, left : left + 320] = sprite * (0.6 + 0.1 * k)
+            luma[top : top + tall, left : left + wide] = sprite * (0.6 + 0.1 * k)
         planes = [luma]
         half = view * [[1, 1, 0.5], [1, 1, 0.5]]
         planes += [cv2.warpAffine(plane, half, (width // 2, height // 2), flags=_BACKWARDS) for plane in chroma]
