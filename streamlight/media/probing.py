@@ -197,6 +197,8 @@ def open_failure(error: Exception) -> str:
     """A short reason for a libav error, without the file name that libav repeats."""
     if isinstance(error, av.error.InvalidDataError):
         return "it is not a media file, or its header is damaged"
+    if isinstance(error, EOFError):
+        return "it is cut off: its header or index is missing"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return redact(text)
 
@@ -339,7 +341,7 @@ def display_matrix(frame: Any) -> tuple[int, ...] | None:
 
 def rotation_matrix(degrees: int) -> tuple[int, ...]:
     """The display matrix that turns a picture counter-clockwise, as FFmpeg's ``av_display_rotation_get`` counts."""
-    angle = math.radians(-degrees)
+    angle = math.radians(degrees)
     cosine, sine = round(math.cos(angle) * 65536), round(math.sin(angle) * 65536)
     return cosine, -sine, 0, sine, cosine, 0, 0, 0, 1 << 30
 

@@ -31,7 +31,7 @@ def ffmpeg(out: Path, *args: str) -> Path:
 
 def moving(seconds: float = 1, rate: str = "25", size: str = "64x48", source: str = "testsrc") -> list[str]:
     """Arguments of a moving test picture."""
-    return ["-f", "lavfi", "-i", f"{source}=s={size}:r={rate}:d={seconds}"]
+    return ["-f", "lavfi", "-i", f"{source}{':' if '=' in source else '='}s={size}:r={rate}:d={seconds}"]
 
 
 X264 = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
