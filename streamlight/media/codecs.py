@@ -11,6 +11,7 @@ from typing import Literal
 
 from streamlight.errors import ConfigError
 from streamlight.media.frame import ChromaLayout
+from streamlight.media.quirks import x264_options
 
 VideoCodec = Literal["h264", "hevc", "av1", "vp9", "ffv1", "prores"]
 
@@ -180,7 +181,7 @@ def _checked_preset(encoder: str, family: str, preset: str | None) -> str:
 
 
 _RULES = {
-    "libx264": lambda q, p: {"preset": p, "crf": q, "a53cc": "1"},
+    "libx264": lambda q, p: {"preset": p, "crf": q, "a53cc": "1"} | x264_options(p),
     # x265's own log goes straight to stderr; closed GOPs are not its default.
     "libx265": lambda q, p: {"preset": p, "crf": q, "x265-params": "log-level=none:open-gop=0"},
     "libsvtav1": lambda q, p: {"preset": p, "crf": q},
