@@ -107,8 +107,13 @@ def join(
             with disk_errors(target):
                 job.write(container, source, partial)
         publish(partial, target, overwrite=overwrite)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, av.FFmpegError):  # damaged streams can hold packets that no writer takes
+            raise MediaError(
+                f"{target.name}: the {job.muxer} writer refuses a packet of the source's other streams "
+                f"({error.strerror}); try another container"
+            ) from error
         raise
     return job.report
 
