@@ -11,7 +11,6 @@ from typing import Literal
 
 from streamlight.errors import ConfigError
 from streamlight.media.frame import ChromaLayout
-from streamlight.media.quirks import x264_options
 
 VideoCodec = Literal["h264", "hevc", "av1", "vp9", "ffv1", "prores"]
 
@@ -47,6 +46,10 @@ CODECS_OF: dict[str, tuple[str, ...]] = {
     "mpegts": ("h264", "hevc"),
 }
 """Video codecs a container holds such that common readers find them again. The first one is not always the default."""
+
+
+CAPTION_ENCODERS = ("libx264", "libx265", "h264_nvenc", "hevc_nvenc", "h264_qsv", "h264_vaapi", "hevc_vaapi")
+"""Encoders that write A/53 closed captions handed to them with the frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +184,9 @@ def _checked_preset(encoder: str, family: str, preset: str | None) -> str:
 
 
 _RULES = {
-    "libx264": lambda q, p: {"preset": p, "crf": q, "a53cc": "1"} | x264_options(p),
+    "libx264": lambda q, p: {"preset": p, "crf": q, "a53cc": "1"},
     # x265's own log goes straight to stderr; closed GOPs are not its default.
-    "libx265": lambda q, p: {"preset": p, "crf": q, "x265-params": "log-level=none:open-gop=0"},
+    "libx265": lambda q, p: {"preset": p, "crf": q, "a53cc": "1", "x265-params": "log-level=none:open-gop=0"},
     "libsvtav1": lambda q, p: {"preset": p, "crf": q},
     "libvpx-vp9": lambda q, p: {"crf": q, "b": "0", "cpu-used": p, "deadline": "good", "row-mt": "1"},
     "ffv1": lambda q, p: {"level": "3", "slices": "4", "slicecrc": "1", "g": "1"},
