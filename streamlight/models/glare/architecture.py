@@ -64,7 +64,8 @@ def build(
     Args:
         weights: Tensors of stage III (or II: the normal-light decoder alone then makes the picture).
         vqgan: File with codebook and normal-light decoder; None looks in ``weights`` and beside it.
-        dtype: Working precision of the wide layers; flow, codebook, and deformable sampling stay float32.
+        dtype: Working precision of the two decoders; what decides on codes (conditional encoder, flow, codebook) stays
+            float32, and so does the deformable sampling.
         temperature: See :class:`Glare`, as for those that follow.
         fidelity: Replaces the learned AMB weights.
         codebook: Factor on the codebook's contribution.

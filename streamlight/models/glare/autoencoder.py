@@ -135,6 +135,11 @@ class Decoder(nn.Module):
         h, features = self._descend(latent)
         return self.finish(h), features
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the wide layers."""
+        return _body_dtype(self.mid)
+
     def level(self, number: int) -> _Level:
         """The layers of a level."""
         return _levels(self.up)[number]

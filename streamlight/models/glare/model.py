@@ -91,7 +91,8 @@ class Glare(GlareNetwork):
         _check_picture(low)
         conditioning = self.encode(self._border(low).add(low.float()))
         features = {"features": conditioning.features, "mean": conditioning.mean}
-        return Condition(low, features | {f"{_TAP}{i}": tap for i, tap in enumerate(conditioning.taps)})
+        working = torch.float32 if self.deformable_decoder is None else self.deformable_decoder.dtype
+        return Condition(low, features | {f"{_TAP}{i}": tap.to(working) for i, tap in enumerate(conditioning.taps)})
 
     def prior(self, condition: Condition) -> Prior:
         """Gaussian around ``z_ll`` with standard deviation 1, ``(N, 3, h, w)``."""

@@ -144,16 +144,18 @@ def trainable(network: GlareNetwork, stage: int) -> list[nn.Parameter]:
     return chosen
 
 
-_NARROW = ("down", "mid", "up", "offset", "conv_offset")
+_NARROW = ("mid", "up", "offset", "conv_offset")
 
 
 def set_precision(network: GlareNetwork, dtype: torch.dtype) -> None:
-    """Put the wide layers into ``dtype`` and leave the rest in float32.
+    """Put the wide layers of the two decoders into ``dtype`` and leave the rest in float32.
 
-    Float32 stay: the first and last layers of every autoencoder, the encoder's heads, the flow, the codebook with its
-    distances, AMB weights, and the deformable sampling and convolution.
+    Float32 stay the conditional encoder and the flow, because a latent that moves a little picks another code (with
+    the encoder in bfloat16 a few per cent of them, which costs more than 10 dB); the decoders' first and last layers;
+    AMB weights; and the deformable sampling and convolution.
     """
     for name, module in network.named_modules():
         parts = name.split(".")
-        if parts[-1] in _NARROW and not any(part in _NARROW for part in parts[:-1]):
+        inside = name.startswith(("vqgan.decoder.", "deformable_decoder."))
+        if inside and parts[-1] in _NARROW and not any(part in _NARROW for part in parts[:-1]):
             cast(nn.Module, module).to(dtype)
