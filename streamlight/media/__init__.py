@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from streamlight.media.probing import Chapter as Chapter
     from streamlight.media.probing import SourceInfo as SourceInfo
     from streamlight.media.probing import StreamInfo as StreamInfo
-    from streamlight.media.probing import probe as probe
     from streamlight.media.segments import SegmentInfo as SegmentInfo
     from streamlight.media.segments import SegmentWriter as SegmentWriter
     from streamlight.media.segments import verify_segment as verify_segment
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from streamlight.media.source import Source as Source
     from streamlight.media.source import SourceStats as SourceStats
     from streamlight.media.source import open_source as open_source
+    from streamlight.media.source import probe as probe
     from streamlight.media.urls import as_path as as_path
     from streamlight.media.urls import redact as redact
     from streamlight.media.versions import library_versions as library_versions
@@ -51,7 +51,7 @@ _LAZY = {
     "library_versions": "versions",
     "list_inputs": "inputs",
     "open_source": "source",
-    "probe": "probing",
+    "probe": "source",
     "redact": "urls",
     # writing
     "EncodeSettings": "encode",

@@ -85,11 +85,13 @@ class Deinterlacer:
             width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1)
         )
         which = "interlaced" if self._mode == "auto" else "all"
-        nodes = [source, graph.add("bwdif", f"mode=send_frame:parity=auto:deint={which}"), graph.add("buffersink")]
-        graph.link_nodes(*nodes)
         try:
+            # Formats that bwdif does not know are converted on the way in, and back on the way out.
+            filter_ = graph.add("bwdif", f"mode=send_frame:parity=auto:deint={which}")
+            back = graph.add("format", f"pix_fmts={picture.format.name}")
+            graph.link_nodes(source, filter_, back, graph.add("buffersink"))
             graph.configure()
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, ValueError) as error:
             raise MediaError(
                 f"interlaced pictures in format {picture.format.name} cannot be deinterlaced; turn deinterlacing off"
             ) from error

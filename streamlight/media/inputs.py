@@ -20,10 +20,10 @@ VIDEO_SUFFIXES = frozenset(
 )  # fmt: skip
 
 
-def natural_key(name: str) -> list[tuple[int, int | str, str]]:
+def natural_key(name: str) -> tuple[list[tuple[int, int | str]], str]:
     """Sort key that orders ``img2`` before ``img10``, without regard to case (which only settles ties)."""
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(part), part) if part.isdecimal() else (1, part.casefold(), part) for part in parts]
+    parts = re.split(r"(\d+)", name.casefold())
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts], name
 
 
 def list_inputs(path: str | PathLike[str]) -> list[Path | str]:

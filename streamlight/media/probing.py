@@ -203,42 +203,6 @@ def open_failure(error: Exception) -> str:
     return redact(text)
 
 
-def probe(url: str | PathLike[str]) -> SourceInfo:
-    """Describe a media file: its header, and what its first frame adds.
-
-    Args:
-        url: A video or image file, or a network address.
-
-    Raises:
-        MediaError: It cannot be opened or holds no video.
-    """
-    with open_container(url) as container:
-        stream = choose_video(container, url)
-        info = describe(container, stream, url)
-        frame = _first_frame(container, stream)
-        return info if frame is None else refine(info, frame, as_path(url))
-
-
-def _first_frame(container: InputContainer, stream: Any, *, tries: int = 300) -> Any:
-    """The first frame that decodes, or None."""
-    try:
-        for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except EOFError:
-                return None
-            except av.error.FFmpegError:
-                frames = []
-            if frames:
-                return frames[0]
-            tries -= 1
-            if tries <= 0:
-                return None
-    except av.error.FFmpegError:
-        pass
-    return None
-
-
 def choose_video(container: InputContainer, url: str | PathLike[str]) -> Any:
     """The video stream to work on: default disposition first, then the largest picture, then the first.
 

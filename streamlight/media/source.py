@@ -98,26 +98,19 @@ class Source:
         self._passes: list[Pass] = []
         self._base = (0, 0, 0)
         try:
-            primed = self._new_pass()
-            self._primed: tuple[Pass, Iterator[Decoded], Decoded] | None = None
-            pictures = primed.pictures()
-            first = next(pictures, None)
-            if first is None:
-                raise MediaError(f"'{self.name}': no picture can be decoded; is it damaged or cut off?")
-            self._primed = (primed, pictures, first)
-            header = probing.describe(primed.container, primed.stream, options.url)
-            self.info = self._describe(header, first.picture, window, tonemap)
+            opened = self._new_pass()
+            pictures = opened.pictures()
+            first, info = _first_picture(opened, pictures)
+            self._primed: tuple[Pass, Iterator[Decoded], Decoded] | None = (opened, pictures, first)
+            self.info = self._prepare(info, first.picture, window, tonemap)
         except BaseException:
             self.close()
             raise
 
-    def _describe(
-        self, header: SourceInfo, picture: Any, window: tuple[Fraction | None, Fraction | None], tonemap: bool
+    def _prepare(
+        self, info: SourceInfo, picture: Any, window: tuple[Fraction | None, Fraction | None], tonemap: bool
     ) -> SourceInfo:
-        """Information about the source, and the tools that turn its pictures into planes."""
-        info = probing.refine(header, picture, as_path(self._options.url))
-        # A file without timestamps starts where the clock starts it.
-        first_pts = Clock(info.time_base, info.average_rate).stamp(picture)
+        """Make the tools that turn pictures into planes; returns the information with what they do to them."""
         self._reader = PlaneReader(picture, info.color, orientation=info.orientation)
         self._mapper: ToneMapper | None = None
         spec = self._reader.spec
@@ -132,9 +125,9 @@ class Source:
             self._mapper = ToneMapper(picture, spec)
             spec = self._mapper.spec
         start, end = window
-        origin = first_pts * info.time_base
+        origin = info.start_time
         absolute = (None if start is None else origin + start, None if end is None else origin + end)
-        return replace(info, start_pts=first_pts, color=spec, window=absolute)
+        return replace(info, color=spec, window=absolute)
 
     def __enter__(self) -> Source:
         return self
@@ -341,6 +334,18 @@ class Source:
         opened.close()
 
 
+def _first_picture(opened: Pass, pictures: Iterator[Decoded]) -> tuple[Decoded, SourceInfo]:
+    """The first picture of a file, and all that is then known about the file."""
+    first = next(pictures, None)
+    if first is None:
+        raise MediaError(f"'{opened.name}': no picture can be decoded; it is damaged, cut off, or no video")
+    header = probing.describe(opened.container, opened.stream, opened.options.url)
+    info = probing.refine(header, first.picture, as_path(opened.options.url))
+    # A file without timestamps starts where the clock starts it.
+    start_pts = Clock(info.time_base, info.average_rate).stamp(first.picture)
+    return first, replace(info, start_pts=start_pts)
+
+
 def _with_first(first: Decoded, rest: Iterator[Decoded]) -> Iterator[Decoded]:
     yield first
     yield from rest
@@ -421,3 +426,19 @@ def open_source(
         raise ConfigError(f"threads must be positive, got {threads}")
     options = DecodeOptions(url, threads=threads, max_damaged=max_damaged)
     return Source(options, window=(start, end), deinterlace=deinterlace, tonemap=tonemap, resume=resume)
+
+
+def probe(url: str | PathLike[str]) -> SourceInfo:
+    """Describe a media file: its header, and what its first picture adds.
+
+    Args:
+        url: A video or image file, or a network address.
+
+    Raises:
+        MediaError: It does not exist, is no media file, holds no video, or cannot be decoded.
+    """
+    opened = Pass(DecodeOptions(url, threads=1))
+    try:
+        return _first_picture(opened, opened.pictures())[1]
+    finally:
+        opened.close()
