@@ -65,11 +65,15 @@ class EncoderPlan:
         width, height: Coded size; larger than the frames by one where the codec needs even numbers.
         source_width, source_height: Size of the frames.
         source_format: Planar pixel format of the frames as they come.
+        source_depth: Their bits per sample.
+        source_range: Their range, ``"limited"`` or ``"full"``.
         pix_fmt: What the encoder gets.
         time_base: Of the frames; the encoder runs in it.
         rate: Nominal frames per second, for rate control only; never used for time.
         sample_aspect: Pixel aspect ratio; 0 when unknown.
         tags: H.273 code points written to the stream: (matrix, range, primaries, transfer).
+        matrix: YCbCr matrix of the frames, for conversions.
+        full_range: Whether the encoder gets full-range samples.
         options: libavcodec options.
         threads: Encoder threads, 0 = its choice.
         gop: Longest distance of key frames.
@@ -84,6 +88,8 @@ class EncoderPlan:
     source_width: int
     source_height: int
     source_format: str
+    source_depth: int
+    source_range: str
     pix_fmt: str
     time_base: Fraction
     rate: Fraction
@@ -221,6 +227,8 @@ def _plan_for(
         source_width=frame.width,
         source_height=frame.height,
         source_format=codecs.pixel_format(color.chroma, color.bit_depth),
+        source_depth=color.bit_depth,
+        source_range=color.range,
         pix_fmt=pix_fmt,
         time_base=frame.time_base,
         rate=rate or FALLBACK_RATE,
@@ -238,6 +246,9 @@ def _plan_for(
 @cache
 def _formats(encoder: str) -> list[str]:
     listed = [fmt.name for fmt in av.Codec(encoder, "w").video_formats or ()]
+    if encoder.startswith("h264_") or encoder == "libx264":
+        # Hardly any hardware decoder plays monochrome H.264, and decoders give neutral chroma anyway.
+        listed = [name for name in listed if not name.startswith("gray")]
     # V4L2 memory-to-memory drivers list nothing before they are opened; NV12 and planar are what they all know.
     return listed or ["nv12", "yuv420p"]
 
@@ -261,6 +272,9 @@ def configure(context: VideoCodecContext, plan: EncoderPlan) -> None:
     if plan.codec == "hevc":
         context.codec_tag = "hvc1"
     context.options = dict(plan.options) | _reproducible(plan)
+    if plan.encoder == "libx265" and min(plan.width, plan.height) < 64:
+        # Its macroblock tree writes beyond its arrays on very small pictures and takes the process with it.
+        context.options["x265-params"] += ":no-cutree=1"
 
 
 def _reproducible(plan: EncoderPlan) -> dict[str, str]:

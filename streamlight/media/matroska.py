@@ -91,10 +91,12 @@ def _track(head: bytes, track: _Element, aspect: Fraction, exact: bool) -> bytes
 def _video(head: bytes, video: _Element, aspect: Fraction, exact: bool) -> bytes:
     """The picture's master element with its display size: near the coded size, and exact but for odd ratios in WebM."""
     parts = list(_children(head, video.body, video.end))
-    size = {e.id: int.from_bytes(head[e.body : e.end], "big") for e in parts if e.id in (_WIDTH, _HEIGHT)}
+    size: dict[int, int] = {
+        e.id: int.from_bytes(head[e.body : e.end], "big") for e in parts if e.id in (_WIDTH, _HEIGHT)
+    }
     shape = Fraction(size[_WIDTH] * aspect.numerator, size[_HEIGHT] * aspect.denominator)
     scale = max(1, round(size[_HEIGHT] / shape.denominator))
-    if shape.numerator * scale <= 2 * max(size[_WIDTH] * aspect, 1):
+    if shape.numerator * scale <= 2 * size[_WIDTH] * aspect:
         unit, width, height = _UNIT_PIXELS, shape.numerator * scale, shape.denominator * scale
     elif exact:
         unit, width, height = _UNIT_ASPECT, shape.numerator, shape.denominator

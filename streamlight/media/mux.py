@@ -151,6 +151,11 @@ class _Join:
         self.report = JoinReport(path=target, container=self.muxer)
         self.report.losses.extend(segments[0].losses)
         self.report.fallbacks.extend(segments[0].fallbacks)
+        captions = sum(segment.captions for segment in segments)
+        if captions and segments[0].encoder not in codecs.CAPTION_ENCODERS:
+            self.report.losses.append(
+                f"closed captions of {captions} frames: {segments[0].encoder} does not write them"
+            )
         self.depth = max(segment.reorder for segment in segments)
         first = segments[0]
         self.step = (
@@ -180,7 +185,7 @@ class _Join:
             video = self._add_video(output, source)
             outputs = {s.index: self._add(output, s, covers.get(s.index)) for s in streams}
             self._tag(output, source)
-            expected = readback.Expected.of(output)
+            expected = readback.Expected.of(output, video)
             output.start_encoding()
             self._prepare_clocks(video, outputs, source)
             self._mux_all(output, video, outputs, source, covers)
@@ -455,8 +460,8 @@ class _Join:
 
     def _fix_display_size(self, partial: Path) -> None:
         aspect = Fraction(self.header.header["sample_aspect"])
-        if aspect > 0 and aspect != 1 and not write_display_size(partial, aspect):
-            self.report.losses.append(f"pixel aspect {aspect}: could not be written to the container")
+        if aspect > 0 and aspect != 1:
+            write_display_size(partial, aspect)  # if it cannot, reading back tells
 
 
 def keeps_rotation(destination: str | os.PathLike[str]) -> bool:

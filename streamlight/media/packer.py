@@ -9,7 +9,7 @@ import av
 import numpy as np
 from av.filter import Graph
 from av.sidedata.sidedata import Type as SideDataType
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from streamlight.errors import MediaError
 from streamlight.media.encode import EncoderPlan, same_shape
@@ -41,9 +41,15 @@ class FramePacker:
     def __init__(self, plan: EncoderPlan) -> None:
         self.plan = plan
         self.captions = 0
+        grey = plan.source_format.startswith("gray") and not plan.pix_fmt.startswith("gray")
+        # Grey frames for an encoder that wants chroma get neutral planes here: swscale takes grey for full range.
+        self._format = plan.source_format.replace("gray", "yuv420p") if grey else plan.source_format
+        self._neutral = (1 << plan.source_depth - 1) if grey else None
+        self._full_range = plan.source_range == "full"
         self._picture: av.VideoFrame | None = None
         self._reformatter = VideoReformatter()
         self._copier: Graph | None = None
+        self._copier_key: tuple[int, int, str] | None = None
 
     def pack(self, frame: Frame) -> av.VideoFrame:
         """The frame's picture with pts, time base, duration, colour and closed captions.
@@ -55,11 +61,11 @@ class FramePacker:
         if not same_shape(plan, frame.color, frame.width, frame.height) or frame.time_base != plan.time_base:
             raise MediaError(
                 f"frame {frame.index} is {frame.width}x{frame.height} {frame.color.chroma} {frame.color.bit_depth} bit "
-                f"in 1/{1 / frame.time_base} s; the encoder was set up for {plan.source_width}x{plan.source_height} "
-                f"{plan.source_format} in {plan.time_base} s: all frames of one job must agree"
+                f"with time base {frame.time_base}; the encoder was set up for {plan.source_width}x"
+                f"{plan.source_height} {plan.source_format}, {plan.time_base}: all frames of one job must agree"
             )
         picture = self._blank(frame)
-        _fill(picture, frame.planes)
+        _fill(picture, frame.planes, self._neutral)
         if picture.format.name != plan.pix_fmt:
             picture = self._convert(picture)
         picture.pts, picture.time_base, picture.duration = frame.pts, frame.time_base, frame.duration
@@ -68,50 +74,56 @@ class FramePacker:
 
     def _blank(self, frame: Frame) -> av.VideoFrame:
         """A picture to write planes into: with the source's captions if it has any, else the reused one."""
-        plan = self.plan
         if has_captions(frame.origin):
             self.captions += 1
-            carrier = self._carrier(frame.origin)
-            if carrier is not None:
-                return carrier
+            return self._tagged(self._carrier(frame.origin))
         if self._picture is None:
-            self._picture = av.VideoFrame(plan.width, plan.height, plan.source_format)
-            self._picture.colorspace = _MATRIX_CODES.get(plan.matrix, 2)
-            self._picture.color_range = 2 if plan.full_range or plan.tags[1] == 2 else 1
+            self._picture = self._tagged(av.VideoFrame(self.plan.width, self.plan.height, self._format))
         else:
             self._picture.make_writable()  # a copy only if the encoder still holds the last one
         return self._picture
 
-    def _carrier(self, origin: Any) -> av.VideoFrame | None:
-        """A private copy of the decoder's frame: the only way to hand its side data on through PyAV."""
+    def _tagged(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """Colour on the picture itself: ProRes takes it from there, not from the encoder's settings."""
+        picture.colorspace, _, picture.color_primaries, picture.color_trc = self.plan.tags
+        picture.color_range = 2 if self.plan.full_range or self.plan.tags[1] == 2 else self.plan.tags[1]
+        return picture
+
+    def _carrier(self, origin: Any) -> av.VideoFrame:
+        """A private copy of the decoder's frame in our size and format: it brings the side data along.
+
+        PyAV cannot attach side data to a frame, but filters copy it. The samples are overwritten afterwards.
+        """
         plan = self.plan
-        if (origin.width, origin.height, origin.format.name) != (plan.width, plan.height, plan.source_format):
-            return None
-        if self._copier is None:
-            self._copier = Graph()
+        key = (origin.width, origin.height, origin.format.name)
+        if self._copier is None or key != self._copier_key:
+            self._copier, self._copier_key = Graph(), key
             source = self._copier.add_buffer(
                 width=origin.width, height=origin.height, format=origin.format, time_base=Fraction(1, 1000)
             )
-            self._copier.link_nodes(source, self._copier.add("copy"), self._copier.add("buffersink")).configure()
+            scale = self._copier.add("scale", f"{plan.width}:{plan.height}:flags=neighbor")
+            chain = (source, scale, self._copier.add("format", self._format), self._copier.add("buffersink"))
+            self._copier.link_nodes(*chain).configure()
         self._copier.push(origin)
-        copy: Any = self._copier.pull()
-        return copy if isinstance(copy, av.VideoFrame) else None
+        copied: Any = self._copier.pull()
+        copied.make_writable()  # filters hand an unchanged picture on as it is, and the decoder still needs it
+        return copied
 
     def _convert(self, picture: av.VideoFrame) -> av.VideoFrame:
         """Another chroma layout, depth or range through swscale, with the frame's own matrix on both sides."""
-        plan = self.plan
-        matrix = _MATRIX_CODES.get(plan.matrix, 2)
-        output_full = plan.full_range or plan.tags[1] == 2
-        input_full = picture.color_range == 2
+        matrix = _SWS_MATRIX.get(_MATRIX_CODES.get(self.plan.matrix, 2), 5)
         return self._reformatter.reformat(
             picture,
-            format=plan.pix_fmt,
-            src_colorspace=_SWS_MATRIX.get(matrix, 5),
-            dst_colorspace=_SWS_MATRIX.get(matrix, 5),
-            src_color_range=2 if input_full else 1,
-            dst_color_range=2 if output_full else 1,
+            format=self.plan.pix_fmt,
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            src_color_range=2 if self._full_range else 1,
+            dst_color_range=2 if self.plan.full_range else 1,
+            interpolation=_EXACT,
         )
 
+
+_EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INP
 
 _SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 """H.273 matrix to swscale's SWS_CS_* numbers."""
@@ -122,9 +134,9 @@ def has_captions(origin: Any) -> bool:
     return origin is not None and any(item.type == _CAPTIONS for item in origin.side_data)
 
 
-def _fill(picture: av.VideoFrame, planes: tuple[np.ndarray, ...]) -> None:
-    """Copy planes into the picture; where it is larger, repeat the last column and row."""
-    for target, plane in zip(picture.planes, planes, strict=True):
+def _fill(picture: av.VideoFrame, planes: tuple[np.ndarray, ...], neutral: int | None) -> None:
+    """Copy planes into the picture; where it is larger, repeat the last column and row; neutral chroma for grey."""
+    for target, plane in zip(picture.planes, planes, strict=False):
         view = plane_view(target, plane.dtype)
         height, width = plane.shape
         view[:height, :width] = plane
@@ -132,6 +144,9 @@ def _fill(picture: av.VideoFrame, planes: tuple[np.ndarray, ...]) -> None:
             view[:height, width:] = plane[:, -1:]
         if view.shape[0] > height:
             view[height:] = view[height - 1]
+    if neutral is not None:
+        for target in picture.planes[1:]:
+            plane_view(target, planes[0].dtype)[:] = neutral
 
 
 def plane_view(plane: av.video.plane.VideoPlane, dtype: np.dtype[Any]) -> np.ndarray:

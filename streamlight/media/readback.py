@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,27 @@ _TERMINOLOGIC = dict(pair.split(":") for pair in _BOTH.split())
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What was asked of the muxer: container tags, and per stream its tags and dispositions; chapter count."""
+    """What was asked of the muxer: container tags, per stream its tags and dispositions, chapters, the picture's look.
 
+    Attributes:
+        aspect: Pixel aspect ratio of the main video stream, 0 if unknown.
+        colors: Its H.273 code points (matrix, range, primaries, transfer); 0 and 2 in the right places are "unknown".
+    """
+
+    index: int
+    aspect: Fraction
+    colors: tuple[int, int, int, int]
     tags: dict[str, str]
     streams: tuple[tuple[str, dict[str, str], int], ...]
     chapters: int
 
     @classmethod
-    def of(cls, output: Any) -> Expected:
-        """Taken from an output container before its header is written."""
+    def of(cls, output: Any, video: Any) -> Expected:
+        """Taken from an output container and its main video stream before the header is written."""
         return cls(
+            video.index,
+            Fraction(video.codec_context.sample_aspect_ratio or 0),
+            _colors(video.codec_context),
             dict(output.metadata),
             tuple((s.type, dict(s.metadata), int(s.disposition)) for s in output.streams),
             len(output.chapters()),
@@ -56,7 +68,32 @@ def compare(path: Path, expected: Expected) -> list[NotCarried]:
             kept = f"{_kind(file)} kept {chapters}"
             found.append(NotCarried(f"{expected.chapters - chapters} of {expected.chapters} chapters", kept))
         found.extend(_streams(file, expected))
+        found.extend(_look(file, expected))
     return found
+
+
+def _look(file: Any, expected: Expected) -> Iterator[NotCarried]:
+    """Pixel aspect and colour of the main picture."""
+    if expected.index >= len(file.streams) or file.streams[expected.index].type != "video":
+        return
+    stream = file.streams[expected.index]
+    aspect = Fraction(stream.sample_aspect_ratio or 1)
+    if expected.aspect > 0 and aspect != expected.aspect:
+        yield NotCarried(f"pixel aspect {expected.aspect}", f"{_kind(file)} gives {aspect}")
+    names = ("matrix", "range", "primaries", "transfer")
+    unknown = ((2,), (0,), (0, 2), (0, 2))
+    for name, wanted, got, none in zip(names, expected.colors, _colors(stream.codec_context), unknown, strict=True):
+        if wanted not in none and got != wanted:
+            yield NotCarried(f"colour {name} (code {wanted})", f"{_kind(file)} does not keep it with this codec")
+
+
+def _colors(context: Any) -> tuple[int, int, int, int]:
+    return (
+        int(context.colorspace),
+        int(context.color_range),
+        int(context.color_primaries),
+        int(context.color_trc),
+    )
 
 
 def _streams(file: Any, expected: Expected) -> Iterator[NotCarried]:

@@ -10,8 +10,8 @@ import av
 import pytest
 from making import constant, export, ffmpeg, ffprobe, packet_times, payloads
 
+from streamlight.media import probe
 from streamlight.media.encode import EncodeSettings
-from streamlight.media.probing import probe
 from streamlight.media.timeline import Window
 
 CHAPTERS = """;FFMETADATA1
