@@ -117,7 +117,12 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         folder = path.parent
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno == errno.EFBIG:
+            raise MediaError(
+                f"{path.name} has become too large for {folder} (limit of the file system or of this user); "
+                "choose another output folder, then run again"
+            ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise MediaError(
                 f"no space left while writing {path.name} in {folder} ({_free(folder)}); "
                 "free some space there or choose another output folder, then run again"

@@ -15,6 +15,7 @@ its last 12 bytes is recognised as cut off. Decoding times are not stored: the j
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import heapq
 import io
@@ -241,7 +242,8 @@ class SegmentWriter:
     def abort(self) -> None:
         """Drop the segment: close everything and delete the file. Harmless after `close`."""
         if not self._closed:
-            self._release()
+            with contextlib.suppress(OSError):  # a full disk refuses the rest of the buffer too
+                self._release()
             self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
