@@ -60,15 +60,13 @@ def wheel(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def empty_environment(folder: Path) -> Path:
-    """A virtual environment without packages; only the dependencies are lent by this interpreter's folder.
-
-    A line in a ``.pth`` file adds the folder but does not run the ``.pth`` files inside it, so an editable install of
-    streamlight in the lending environment stays invisible.
-    """
+    """A virtual environment that holds links to this interpreter's packages, but no trace of streamlight."""
     run(sys.executable, "-m", "venv", "--without-pip", folder)
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])").strip())
-    (site / "lent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n", encoding="utf-8")
+    for package in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        if "streamlight" not in package.name and package.suffix != ".pth":
+            (site / package.name).symlink_to(package)
     return python
 
 
