@@ -14,7 +14,7 @@ import av
 
 from streamlight.errors import MediaError
 from streamlight.media import probing, seeking
-from streamlight.media.urls import redact
+from streamlight.media.urls import as_path, redact
 
 READ_RETRIES = 8
 """How often reading is tried again after the demuxer reported an error, before the stream counts as cut off."""
@@ -64,9 +64,17 @@ class DecodeOptions:
     max_damaged: int = 300
 
     @property
+    def reopenable(self) -> bool:
+        """Whether the same bytes can be read a second time: files and HTTP, not pipes or live streams."""
+        path = as_path(self.url)
+        if path is None:
+            return fspath(self.url).lower().startswith(("http://", "https://"))
+        return path.is_file()
+
+    @property
     def thread_count(self) -> int:
-        """Decoder threads really asked for."""
-        return self.threads or min(available_cores(), 8)
+        """Decoder threads really used; one where the end could not be decoded again (see :meth:`Pass.pictures`)."""
+        return (self.threads or min(available_cores(), 8)) if self.reopenable else 1
 
 
 def available_cores() -> int:
@@ -181,6 +189,9 @@ class Pass:
     def pictures(self, first: Any = None) -> Iterator[Decoded]:
         """Decode to the end.
 
+        With frame threads the last packets are decoded while flushing, and PyAV cannot go on flushing behind an error.
+        Where that may have swallowed good pictures the end is decoded again with one thread.
+
         Args:
             first: A packet that was read already and goes before the next ones.
 
@@ -236,11 +247,7 @@ class Pass:
         return run + 1
 
     def _may_have_lost(self, waiting: _Waiting) -> bool:
-        """Whether packets near the end gave no picture.
-
-        With frame threads the last packets are decoded while flushing, and PyAV cannot go on flushing behind an
-        error: good pictures behind it would be lost with it.
-        """
+        """Whether packets near the end gave no picture."""
         if self.counts.missing_pts:
             return self.counts.packets > self.counts.pictures + self.counts.damaged_packets
         return bool(waiting.left())

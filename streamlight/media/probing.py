@@ -7,6 +7,7 @@ they are for display and for time estimates only.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from os import PathLike, fspath
@@ -323,7 +324,7 @@ def _describe_stream(stream: Any) -> StreamInfo:
     elif context is not None and stream.type == "audio":
         details = {"sample_rate": context.sample_rate or 0, "channels": context.channels or 0}
     time_base = _positive(stream.time_base)
-    duration = stream.duration * time_base if stream.duration and time_base else None
+    duration = stream.duration * time_base if stream.duration and time_base else _tagged_duration(stream.metadata)
     return StreamInfo(
         index=stream.index,
         kind=stream.type,
@@ -344,9 +345,16 @@ def _chapter(entry: Any) -> Chapter:
     return Chapter(entry["start"] * base, entry["end"] * base, dict(entry["metadata"]))
 
 
+def _tagged_duration(metadata: dict[str, str]) -> Fraction | None:
+    """Seconds in Matroska's per-track tag ``DURATION`` (``00:01:02.500000000``), or None."""
+    found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", metadata.get("DURATION", "").strip())
+    return int(found[1]) * 3600 + int(found[2]) * 60 + Fraction(found[3]) if found else None
+
+
 def _duration(container: InputContainer, stream: Any) -> Fraction | None:
-    if stream.duration and stream.duration > 0 and stream.time_base:
-        return Fraction(stream.duration * stream.time_base)
+    own = _describe_stream(stream).duration
+    if own and own > 0:
+        return own
     if container.duration and container.duration > 0:
         return Fraction(container.duration, av.time_base)
     return None

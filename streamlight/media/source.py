@@ -51,6 +51,8 @@ class SourceStats:
         rescaled: Frames of another size, format or colour than the first of the file, converted to it.
         deinterlaced: Frames that were deinterlaced.
         cut_off: Why reading stopped before the end of the file, or None.
+        short_by: Seconds that the header promises beyond the last frame, where that is a second or more (a file that
+            was cut off, or a header that lies); None otherwise, and for windows that end earlier.
         seeked: Whether reading started in the middle of the file instead of decoding and discarding what is before.
         notes: Losses and oddities in words, for the report.
     """
@@ -65,6 +67,7 @@ class SourceStats:
     rescaled: int = 0
     deinterlaced: int = 0
     cut_off: str | None = None
+    short_by: Fraction | None = None
     seeked: bool = False
     notes: list[str] = field(default_factory=list)
 
@@ -97,6 +100,7 @@ class Source:
         self._resume = resume
         self._passes: list[Pass] = []
         self._base = (0, 0, 0)
+        self._last: int | None = None
         try:
             opened = self._new_pass()
             pictures = opened.pictures()
@@ -185,7 +189,7 @@ class Source:
 
     def _from_time(self, floor: int) -> Iterator[Stamped]:
         """Everything from a pts on: from a key packet before it where that works, else from the beginning."""
-        if floor > self.info.start_pts:
+        if floor > self.info.start_pts and self._options.reopenable:
             opened = self._new_pass()
             packet = seeking.land_before(opened, floor - 1)
             if packet is not None:
@@ -237,7 +241,7 @@ class Source:
         start, end = self.info.window
         base = self.info.time_base
         floor = None if start is None else math.ceil(start / base)
-        if self.info.is_image:
+        if self.info.is_image or not self._options.reopenable:
             raise _SeekingFailed
         scan = self._new_pass()
         opened = self._new_pass()
@@ -266,6 +270,7 @@ class Source:
         clock = Clock(self.info.time_base, self.info.average_rate)
         filter_ = Deinterlacer("off" if self.info.is_image else self._mode, threads=self._options.thread_count)
         for picture, arrival, damaged in pictures:
+            self._last = picture.pts
             yield from filter_.push(Stamped(picture, clock.stamp(picture), picture.pts, arrival, damaged))
         yield from filter_.flush()
 
@@ -310,10 +315,21 @@ class Source:
 
     def _note_end(self) -> None:
         self._read_counts()
+        self._compare_with_header()
         if self.stats.cut_off:
             self.stats.notes.append(f"reading stopped before the end of the file: {self.stats.cut_off}")
         if self.stats.without_picture:
             self.stats.notes.append(f"packets that gave no picture: {self.stats.without_picture}")
+
+    def _compare_with_header(self) -> None:
+        promised = self.info.streams[self.info.stream_index].duration
+        if promised is None or self._last is None:
+            return
+        missing = promised - (self._last - self.info.start_pts) * self.info.time_base
+        rate = self.info.average_rate or 25
+        if missing >= 1 + 2 / rate:
+            self.stats.short_by = missing
+            self.stats.notes.append(f"the header promises {float(missing):.1f} s more than there are")
 
     def _nothing_in_window(self) -> None:
         start, end = self.info.window

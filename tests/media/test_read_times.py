@@ -148,9 +148,23 @@ def test_matroska_that_lies_about_its_duration(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     at = data.index(b"\x44\x89\x88") + 3  # Duration, a double in milliseconds
     data[at : at + 8] = bytes.fromhex("40f86a0000000000")  # 100000.0
-    path.write_bytes(data)
+    path.write_bytes(data.replace(b"00:00:01.00", b"00:01:40.00"))
     assert probe(path).duration == 100
-    assert times(path) == packet_times(path)
+    with open_source(path) as source:
+        assert [frame.pts for frame in source.frames()] == packet_times(path)
+        assert source.stats.short_by == 100 - Fraction(24, 25)
+
+
+def test_edit_list_of_a_cut_without_re_encoding(tmp_path: Path) -> None:
+    whole = ffmpeg(tmp_path / "whole.mp4", *moving(seconds=2), *REORDERED)
+    path = ffmpeg(tmp_path / "a.mp4", "-ss", "0.7", "-i", str(whole), "-c", "copy")
+    with av.open(str(path)) as container:
+        packets = [(p.pts, p.is_discard) for p in container.demux(video=0) if p.size]
+    assert any(discard for _, discard in packets), "the cut must lie between key frames"
+    shown = sorted(pts for pts, discard in packets if not discard)
+    with open_source(path) as source:
+        assert [frame.pts for frame in source.frames()] == shown
+        assert source.stats.without_picture == 0
 
 
 @pytest.mark.parametrize(
