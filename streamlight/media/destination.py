@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,11 +41,9 @@ def check_destination(
 
 
 def _probe_writable(folder: Path) -> None:
-    """Create and remove a file: permission bits do not tell about read-only mounts."""
-    probe = folder / f".streamlight-{os.getpid()}.probe"
-    with disk_errors(probe):
-        probe.touch(exist_ok=True)
-        probe.unlink(missing_ok=True)
+    """Create a file without a name where the system can: permission bits do not tell about read-only mounts."""
+    with disk_errors(folder / "probe"), tempfile.TemporaryFile(dir=folder, prefix=".streamlight-"):
+        pass
 
 
 def same_file(first: Path, second: Path) -> bool:
