@@ -1,0 +1,44 @@
+"""The README says nothing that the product does not."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from streamlight.config import load_config, options, preset_names
+
+REPO = Path(__file__).resolve().parent.parent
+README = (REPO / "README.md").read_text(encoding="utf-8")
+
+
+def test_ci_finds_exactly_the_two_commands() -> None:
+    commands = re.findall(r"^python3 -m venv.*$", README, flags=re.MULTILINE)
+    assert len(commands) == 2
+    enhance, test = commands
+    assert enhance.endswith("streamlight enhance samples/drive.mp4 -o bright.mp4")
+    assert test.endswith("-m pytest")
+    assert "^python3 -m venv" in (REPO / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_links_and_pictures_exist() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (REPO / target).exists(), target
+
+
+def test_presets_are_all_listed() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)
+    assert sorted(listed) == preset_names()
+    assert load_config(preset="realtime").output.encoder_preset == "superfast"
+
+
+def test_options_in_examples_exist() -> None:
+    known = {option.flag for option in options()} | {"--preset", "--config", "--json", "--debug", "--help"}
+    lines = [line.split("#")[0] for line in README.splitlines() if line.startswith("streamlight ")]
+    assert len(lines) > 5
+    for line in lines:
+        words = shlex.split(line)
+        assert (REPO / "streamlight" / "cli" / f"{words[1]}.py").exists(), line
+        assert {word for word in words if word.startswith("--")} <= known, line
+    for flag in set(re.findall(r"`(--[a-z-]+)", README)):
+        assert flag in known | {"--cases"}, flag
