@@ -171,7 +171,8 @@ class Pass:
         while True:
             try:
                 packet = next(reading)
-            except StopIteration:
+            except (StopIteration, IndexError):
+                # PyAV fails with IndexError at the very end if streams appeared that the header did not announce.
                 return
             except av.error.FFmpegError as error:
                 retries -= 1

@@ -53,7 +53,6 @@ class SourceStats:
         cut_off: Why reading stopped before the end of the file, or None.
         short_by: Seconds that the header promises beyond the last frame, where that is a second or more (a file that
             was cut off, or a header that lies); None otherwise, and for windows that end earlier.
-        seeked: Whether reading started in the middle of the file instead of decoding and discarding what is before.
         notes: Losses and oddities in words, for the report.
     """
 
@@ -68,7 +67,6 @@ class SourceStats:
     deinterlaced: int = 0
     cut_off: str | None = None
     short_by: Fraction | None = None
-    seeked: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -82,6 +80,7 @@ class Source:
     Attributes:
         info: What the file says, what was chosen, and how the frames are to be read.
         stats: Live counters.
+        seeked: Whether reading started in the middle of the file instead of decoding and discarding what is before.
     """
 
     def __init__(
@@ -95,6 +94,7 @@ class Source:
     ) -> None:
         """Open the file and decode its first picture. Use :func:`open_source`."""
         self.stats = SourceStats()
+        self.seeked = False
         self._options = options
         self._mode = deinterlace
         self._resume = resume
@@ -208,7 +208,7 @@ class Source:
         checked = _checked_before(opened.pictures(packet), floor)
         for item in self._stamped(opened, checked):
             if item.pts >= floor:
-                self.stats.seeked = True
+                self.seeked = True
                 yield item
             else:
                 self._forget()
@@ -220,7 +220,7 @@ class Source:
             return
         except _SeekingFailed:
             self._base = (0, 0, 0)
-            self.stats.seeked = False
+            self.seeked = False
         last = -1
         for last, item in self._run():
             if last > position.index:
@@ -252,7 +252,7 @@ class Source:
         if landing is None:
             self._drop(opened)
             raise _SeekingFailed
-        self.stats.seeked = True
+        self.seeked = True
         index = position.index
         for item in self._stamped(opened, _checked_landing(opened, landing)):
             if item.pts <= position.pts:

@@ -56,7 +56,7 @@ def check(path: Path, positions: tuple[int, ...] = POSITIONS, **kwargs: object) 
             continue
         with open_source(path, resume=position(full[number]), **kwargs) as source:  # type: ignore[arg-type]
             rest = [keep(frame) for frame in source.frames()]
-            seeked += source.stats.seeked
+            seeked += source.seeked
             assert source.stats.frames == len(rest)
         assert identity(rest) == whole[number + 1 :], f"behind frame {number}"
     return seeked
