@@ -226,14 +226,22 @@ class Journal:
         """Remove what a job left, the journal first so that no half-cleared folder can be resumed."""
         with disk_errors(self.folder):
             self._path.unlink(missing_ok=True)
-            for entry in self.folder.iterdir():
-                if _OURS.fullmatch(entry.name) and entry.name != "lock":
-                    entry.unlink(missing_ok=True)
+            self._remove_files(keep=("lock",))
+
+    def _remove_files(self, *, keep: tuple[str, ...]) -> None:
+        for entry in self.folder.iterdir():
+            if _OURS.fullmatch(entry.name) and entry.name not in keep:
+                entry.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove the whole folder and give up the lock. Files that are not ours stay, and the folder with them."""
+        """Remove the whole folder and give up the lock. Files that are not ours stay, and the folder with them.
+
+        The journal goes last: killed in between, the next run still reads there that the output is complete.
+        """
         try:
-            self.clear()
+            with disk_errors(self.folder):
+                self._remove_files(keep=("lock", self._path.name))
+                self._path.unlink(missing_ok=True)
             (self.folder / "lock").unlink(missing_ok=True)
             try:
                 self.folder.rmdir()

@@ -6,10 +6,12 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from streamlight.pipelines.building import enhancer_for
 from streamlight.pipelines.identity import versions
 from streamlight.pipelines.plan import Job, plan_jobs
 from streamlight.pipelines.progress import Progress, ProgressCallback
@@ -17,7 +19,8 @@ from streamlight.pipelines.video_job import VideoJob
 
 from streamlight.config import Config, load_config
 from streamlight.engine import Report, peak_memory
-from streamlight.errors import ConfigError, StreamlightError
+from streamlight.enhance import Enhancer
+from streamlight.errors import ConfigError, MediaError, StreamlightError
 from streamlight.media import is_image_name, probe, redact
 
 __all__ = ["Progress", "enhance_many", "enhance_video"]
@@ -57,7 +60,8 @@ def enhance_video(
     """
     settings = _configuration(config, preset, options)
     report = _new_report(Job(Path(src), Path(dst)), settings)
-    _run_job(src, Path(dst), settings, report, progress=progress, stop=stop)
+    with closing(enhancer_for(settings)) as enhancer:
+        _run_job(src, Path(dst), settings, enhancer, report, progress=progress, stop=stop)
     return report
 
 
@@ -84,30 +88,32 @@ def enhance_many(
         One report per job that was begun; failed ones have status ``"failed"`` and say why.
 
     Raises:
-        ConfigError: The inputs cannot be matched to outputs.
+        ConfigError: The inputs cannot be matched to outputs, or there is no such model.
+        MediaError: The output folder cannot be made.
+        ModelError: The model cannot be loaded.
+        DeviceError: The device is not available.
     """
     settings = config or Config()
     plan = plan_jobs(inputs, output)
     stop = stop or threading.Event()
-    made = _make_folder(plan.folder) if plan.folder is not None else []
     reports = []
-    for job in plan.jobs:
-        if stop.is_set():
-            break
-        report = _new_report(job, settings)
-        reports.append(report)
-        error: Exception | None = None
-        try:
-            if job.problem is not None:
-                raise job.problem
-            _run_job(job.source, job.destination, settings, report, progress=_bound(progress, job), stop=stop)
-        except Exception as problem:  # also what nobody foresaw: the next file may well go through
-            error = problem
-        if finished is not None:
-            finished(job, report, error)
-    for folder in reversed(made):
-        with contextlib.suppress(OSError):  # holds results
-            folder.rmdir()
+    with closing(enhancer_for(settings)) as enhancer, _folder(plan.folder):
+        for job in plan.jobs:
+            if stop.is_set():
+                break
+            report = _new_report(job, settings)
+            reports.append(report)
+            error: Exception | None = None
+            try:
+                if job.problem is not None:
+                    raise job.problem
+                moments = _bound(progress, job)
+                _run_job(job.source, job.destination, settings, enhancer, report, progress=moments, stop=stop)
+            except Exception as problem:  # also what nobody foresaw: the next file may well go through
+                error = problem
+                report.error = report.error or str(problem)
+            if finished is not None:
+                finished(job, report, error)
     return reports
 
 
@@ -115,14 +121,21 @@ def _bound(progress: Callable[[Job, Progress], None] | None, job: Job) -> Progre
     return None if progress is None else lambda moment: progress(job, moment)
 
 
-def _make_folder(folder: Path) -> list[Path]:
-    """Make a folder and its parents; returns those that were not there."""
-    missing = [path for path in (*reversed(folder.parents), folder) if not path.exists()]
+@contextlib.contextmanager
+def _folder(folder: Path | None) -> Iterator[None]:
+    """Make the output folder and its parents; remove at the end those that nothing came into."""
+    missing = [] if folder is None else [path for path in (folder, *folder.parents) if not path.exists()]
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MediaError(f"{folder}: cannot be made ({error.strerror or error}); choose another folder") from error
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be made ({error.strerror or error}); choose another folder") from error
-    return missing
+        yield
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):  # holds results
+                path.rmdir()
 
 
 def _configuration(
@@ -149,6 +162,7 @@ def _run_job(
     source: str | os.PathLike[str],
     destination: Path,
     config: Config,
+    enhancer: Enhancer,
     report: Report,
     *,
     progress: ProgressCallback | None,
@@ -161,7 +175,7 @@ def _run_job(
         if is_image != is_image_name(destination):
             kinds = ("an image", "a video") if is_image else ("a video", "an image")
             raise ConfigError(f"'{redact(source)}' is {kinds[0]}, but {destination.name} would be {kinds[1]} file")
-        job = VideoJob(source, destination, config, report, progress=progress, stop=stop)
+        job = VideoJob(source, destination, config, enhancer, report, progress=progress, stop=stop)
         job.run()
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):

@@ -8,7 +8,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from streamlight.pipelines.building import enhancer_for
 from streamlight.pipelines.identity import job_identity
 from streamlight.pipelines.journal import (
     Journal,
@@ -16,7 +15,6 @@ from streamlight.pipelines.journal import (
     check_segments,
     differences,
     file_stamp,
-    work_folder,
 )
 from streamlight.pipelines.progress import ProgressCallback, ProgressMeter
 from streamlight.pipelines.segment_run import SegmentRun, encode_settings
@@ -45,6 +43,7 @@ class VideoJob:
         source: Input file.
         destination: Output file.
         config: The configuration in force.
+        enhancer: Made for that configuration; is not closed.
         report: Filled in on the way.
         progress: Receives how far the job is.
         stop: When set, the job ends cleanly and can be resumed.
@@ -55,6 +54,7 @@ class VideoJob:
         source: str | os.PathLike[str],
         destination: Path,
         config: Config,
+        enhancer: Enhancer,
         report: Report,
         *,
         progress: ProgressCallback | None = None,
@@ -63,6 +63,7 @@ class VideoJob:
         self._source = source
         self._destination = destination
         self._config = config
+        self._enhancer = enhancer
         self._report = report
         self._progress = progress
         self._stop = stop or threading.Event()
@@ -75,31 +76,14 @@ class VideoJob:
             StreamlightError: As :func:`streamlight.enhance_video` says.
         """
         check_codec(encode_settings(self._config).codec or default_codec(self._destination), self._destination)
-        if self._already_done():
-            return
-        leftover = work_folder(self._destination).exists()
-        # What an unfinished job has to say about an existing output is judged when its journal is open.
-        check_destination(as_path(self._source), self._destination, overwrite=self._config.run.overwrite or leftover)
-        enhancer = enhancer_for(self._config)
-        try:
-            self._journal.acquire()
-            try:
-                self._work(enhancer)
-            finally:
-                self._put_away()
-        finally:
-            enhancer.close()
-
-    def _already_done(self) -> bool:
-        """On resume: whether the output is there and nothing is left to do."""
         run = self._config.run
-        if not run.resume or run.overwrite or not self._destination.is_file():
-            return False
-        if work_folder(self._destination).exists():
-            return False
-        self._report.status = "already-done"
-        self._report.warn("already-done", f"{self._destination} exists and no unfinished job is left; nothing to do")
-        return True
+        # On resume the journal has a say on what an existing output is.
+        check_destination(as_path(self._source), self._destination, overwrite=run.overwrite or run.resume)
+        self._journal.acquire()
+        try:
+            self._work()
+        finally:
+            self._put_away()
 
     def _put_away(self) -> None:
         """After an early end: keep the work folder only if there is something in it to resume."""
@@ -115,15 +99,13 @@ class VideoJob:
         else:
             self._journal.release()
 
-    def _work(self, enhancer: Enhancer) -> None:
-        job = self._begin_or_resume(job_identity(self._source, self._config, enhancer.identity))
-        if job.joining is not None and file_stamp(self._destination) not in (None, job.joining[0]):
-            # The run before was killed between publishing the output and removing its work folder.
-            partial_path(self._destination).unlink(missing_ok=True)
-            self._journal.remove()
+    def _work(self) -> None:
+        identity = job_identity(self._source, self._config, self._enhancer.identity)
+        job = self._begin_or_resume(identity)
+        if job is None:
             self._report.status = "already-done"
-            self._report.frames = {"in": job.index + 1, "out": job.index + 1, "resumed": job.index + 1}
-            self._report.warn("already-done", f"{self._destination} was complete already")
+            self._report.warn("already-done", f"{self._destination} is there and complete; nothing was left to do")
+            self._journal.remove()
             return
         check_destination(as_path(self._source), self._destination, overwrite=self._config.run.overwrite)
         self._report.frames["resumed"] = job.index + 1
@@ -139,7 +121,7 @@ class VideoJob:
             resume=Position(job.index, job.segments[-1].last_pts) if job.segments else None,
         ) as source:
             meter = ProgressMeter(self._progress, source.info, start=settings.start, end=settings.end)
-            run = SegmentRun(source, enhancer, job, self._journal, self._config, meter, self._destination)
+            run = SegmentRun(source, self._enhancer, job, self._journal, self._config, meter, self._destination)
             if not job.complete:
                 try:
                     finished = run.run(self._stop)
@@ -155,7 +137,8 @@ class VideoJob:
         self._journal.remove()
         self._report.status = "done"
 
-    def _begin_or_resume(self, identity: dict[str, Any]) -> UnfinishedJob:
+    def _begin_or_resume(self, identity: dict[str, Any]) -> UnfinishedJob | None:
+        """The job to work on; None if, on resume, there is nothing left to do."""
         run = self._config.run
         try:
             job = self._journal.read()
@@ -165,16 +148,26 @@ class VideoJob:
             job = None
         if job is not None and (job.segments or job.complete):
             if run.resume:
-                return self._checked(job, identity)
+                return None if self._published(job) else self._checked(job, identity)
             if not run.overwrite:
                 raise ConfigError(
                     f"{self._destination}: an unfinished job is there ({job.index + 1} frames done); "
                     "continue it with --resume, or discard it with --overwrite"
                 )
         elif run.resume:
+            if self._destination.is_file() and not run.overwrite:
+                return None
             self._report.warn("nothing-to-resume", f"{self._destination}: there was nothing to resume; started afresh")
         self._journal.begin(identity)
         return UnfinishedJob(identity)
+
+    def _published(self, job: UnfinishedJob) -> bool:
+        """Whether the run before was killed between publishing the output and removing its work folder."""
+        if job.joining is None or file_stamp(self._destination) in (None, job.joining[0]):
+            return False
+        partial_path(self._destination).unlink(missing_ok=True)
+        self._report.frames = {"in": job.index + 1, "out": job.index + 1, "resumed": job.index + 1}
+        return True
 
     def _checked(self, job: UnfinishedJob, identity: dict[str, Any]) -> UnfinishedJob:
         different = differences(job.identity, identity)
