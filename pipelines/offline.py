@@ -13,6 +13,7 @@ from typing import Any
 
 from streamlight.pipelines.building import enhancer_for
 from streamlight.pipelines.identity import versions
+from streamlight.pipelines.image_job import ImageJob
 from streamlight.pipelines.plan import Job, plan_jobs
 from streamlight.pipelines.progress import Progress, ProgressCallback
 from streamlight.pipelines.video_job import VideoJob
@@ -175,8 +176,10 @@ def _run_job(
         if is_image != is_image_name(destination):
             kinds = ("an image", "a video") if is_image else ("a video", "an image")
             raise ConfigError(f"'{redact(source)}' is {kinds[0]}, but {destination.name} would be {kinds[1]} file")
-        job = VideoJob(source, destination, config, enhancer, report, progress=progress, stop=stop)
-        job.run()
+        if is_image:
+            ImageJob(source, destination, config, enhancer, report).run()
+        else:
+            VideoJob(source, destination, config, enhancer, report, progress=progress, stop=stop).run()
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             report.status = "interrupted"

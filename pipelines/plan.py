@@ -10,6 +10,7 @@ from pathlib import Path
 from streamlight.errors import ConfigError, MediaError
 from streamlight.media import as_path, is_image_name, list_inputs, redact
 from streamlight.media.codecs import MUXERS
+from streamlight.media.stills import STILL_FORMATS
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def _expand(item: str | os.PathLike[str], folder: Path) -> list[Job]:
 def _into(source: str | Path, folder: Path) -> Job:
     name = source.name if isinstance(source, Path) else source.rstrip("/").rsplit("/", 1)[-1].split("?")[0] or "stream"
     stem, suffix = os.path.splitext(name)
-    if suffix.lower() in MUXERS:
+    if suffix.lower() in (STILL_FORMATS if is_image_name(name) else MUXERS):
         return Job(source, folder / name)
     changed = stem + (".png" if is_image_name(name) else ".mkv")
     return Job(source, folder / changed, remark=f"{suffix or 'no suffix'} cannot be written, so this is {changed}")

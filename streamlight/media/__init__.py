@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from streamlight.media.source import SourceStats as SourceStats
     from streamlight.media.source import open_source as open_source
     from streamlight.media.source import probe as probe
+    from streamlight.media.stills import write_still as write_still
     from streamlight.media.urls import as_path as as_path
     from streamlight.media.urls import redact as redact
     from streamlight.media.versions import library_versions as library_versions
@@ -68,6 +69,7 @@ _LAZY = {
     "partial_path": "destination",
     "plan_encoder": "encode",
     "verify_segment": "segments",
+    "write_still": "stills",
 }
 
 __all__ = ["ColorSpec", "Frame", *sorted(_LAZY)]
