@@ -73,9 +73,16 @@ class Prior:
 
 @runtime_checkable
 class GenerativeModel(Protocol):
-    """A model seen as condition → prior → decode, the shape that temporal smoothing relies on."""
+    """A model seen as condition → prior → decode, the shape that temporal smoothing relies on.
+
+    Attributes:
+        card: What the model is.
+        temperature: Spread of the latent when the caller says nothing, in standard deviations of the prior; 0 decodes
+            the mean.
+    """
 
     card: ModelCard
+    temperature: float
 
     def condition(self, low: Tensor, *, noise: Tensor | None = None) -> Condition:
         """Compute what depends on ``low`` only.

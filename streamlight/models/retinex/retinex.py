@@ -42,6 +42,7 @@ class Retinex:
         needs_global_context=True,
         dtypes=("float32",),
     )
+    temperature = 0.0
 
     def __init__(
         self,

@@ -1,24 +1,22 @@
-"""A video enhancer made of a model, the memory of a stream and the guided transfer."""
+"""Guided mode: a model on a small copy, the memory of a stream, the transfer to full resolution."""
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from streamlight.engine.rows import RowPool, available_cores
+from streamlight.enhance.base import Enhancer, EnhanceSettings
 from streamlight.enhance.calm import calm_near_black
+from streamlight.enhance.clock import Clock
 from streamlight.enhance.transfer import FrameGeometry, GuidedTransfer
-from streamlight.errors import ConfigError, DeviceError, ModelError
+from streamlight.errors import ModelError
 from streamlight.media.frame import ColorSpec, Frame
-from streamlight.models import load
 from streamlight.models.protocol import Condition, GenerativeModel
 from streamlight.temporal import (
     CODE,
@@ -37,115 +35,31 @@ _LUMA_EPS: Final = (0.85 * CODE) ** 2
 _CHROMA_EPS: Final = (1.7 * CODE) ** 2
 
 
-@dataclass(frozen=True, slots=True)
-class EnhanceSettings:
-    """What a user may set about the enhancement.
-
-    Attributes:
-        strength: 0 returns every frame untouched, 1 is the full effect.
-        denoise: Share of the denoising that goes with the gain, 0 to 1.
-        time_constant: Seconds over which exposure decisions are smoothed; 0 decides anew on each frame.
-        working_size: Long side of the small copy, in pixels.
-        workers: Threads for the kernels; None takes the cores there are, at most 2.
-    """
-
-    strength: float = 1.0
-    denoise: float = 1.0
-    time_constant: float = 0.65
-    working_size: int = 480
-    workers: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, low, high in (("strength", 0, 1), ("denoise", 0, 1), ("time_constant", 0, 60)):
-            value = getattr(self, name)
-            if not low <= value <= high:  # also refuses NaN
-                raise ConfigError(f"{name} must be between {low} and {high}, got {value}")
-        if self.working_size < 64:
-            raise ConfigError(f"working_size must be at least 64 pixels, got {self.working_size}")
-
-
-def build_enhancer(
-    model: str | GenerativeModel = "retinex", *, device: str = "cpu", settings: EnhanceSettings | None = None
-) -> Enhancer:
-    """Make an enhancer.
-
-    Args:
-        model: Name or weights file, as :func:`streamlight.load` takes it, or a loaded model.
-        device: ``"auto"``, ``"cpu"``.
-        settings: What the user set.
-
-    Raises:
-        ModelError: Unknown model.
-        DeviceError: The device is not there, or not supported by this path.
-        ConfigError: A setting is out of range.
-    """
-    if device not in ("auto", "cpu"):
-        raise DeviceError(f"device {device!r} is not supported yet; use 'cpu' (or 'auto')")
-    return Enhancer(load(model) if isinstance(model, str) else model, settings or EnhanceSettings())
-
-
-class Enhancer:
-    """Enhances frames of one or more streams; what it remembers lives in one :class:`StreamState` per stream.
-
-    One thread at a time. ``timings`` adds up seconds per step since construction.
+class GuidedEnhancer(Enhancer):
+    """The model decides on a small copy; the guided transfer carries it out on the full-resolution planes.
 
     Args:
         model: A model that decides on a small YCbCr copy.
         settings: What the user set.
 
     Raises:
-        ModelError: The model works on full-resolution RGB, which this enhancer does not offer.
+        ModelError: The model works on RGB pictures.
     """
 
     def __init__(self, model: GenerativeModel, settings: EnhanceSettings) -> None:
         if model.card.color != "ycbcr":
             raise ModelError(f"model {model.card.name!r} wants RGB pictures; the guided path decides on YCbCr copies")
-        self.model = model
-        self.settings = settings
-        self.timings: defaultdict[str, float] = defaultdict(float)
+        super().__init__(model, settings)
         workers = settings.workers if settings.workers is not None else min(2, available_cores())
         self._rows = RowPool(workers)
         self._transfers: dict[tuple[int, int, ColorSpec], GuidedTransfer] = {}
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What decides the output besides the input; a resumed job compares it."""
-        card, settings = self.model.card, self.settings
-        return {
-            "model": card.name,
-            "revision": card.revision,
-            "strength": settings.strength,
-            "denoise": settings.denoise,
-            "time_constant": settings.time_constant,
-            "working_size": settings.working_size,
-        }
-
-    def new_state(self) -> StreamState:
-        """An empty memory for one stream."""
-        return StreamState()
-
-    def snapshot(self, state: StreamState) -> dict[str, np.ndarray]:
-        """A copy of the state as arrays; :meth:`restore` continues from it bit-exactly."""
-        return state.to_arrays()
-
-    def restore(self, arrays: dict[str, np.ndarray]) -> StreamState:
-        """The state that :meth:`snapshot` saved."""
-        return StreamState.from_arrays(arrays)
 
     def close(self) -> None:
         """End the kernel threads."""
         self._rows.close()
 
     def __call__(self, frames: Sequence[Frame], states: Sequence[StreamState]) -> list[Frame]:
-        """Replace the planes of ``frames`` by enhanced ones of the same size and type.
-
-        Args:
-            frames: Decoded frames, of one stream in order or of several streams.
-            states: The state of each frame's stream; updated.
-
-        Returns:
-            The same frame objects.
-        """
+        """See :meth:`Enhancer.__call__`."""
         if self.settings.strength > 0.0:
             with _one_torch_thread():
                 for frame, state in zip(frames, states, strict=True):
@@ -155,7 +69,7 @@ class Enhancer:
     @torch.inference_mode()
     def _enhance(self, frame: Frame, state: StreamState) -> tuple[np.ndarray, ...]:
         transfer = self._transfer(frame)
-        clock = _Clock(self.timings)
+        clock = Clock(self.timings)
         small = transfer.shrink(frame.planes)
         clock.lap("shrink")
         seconds = self._advance(frame, state, small)
@@ -247,16 +161,3 @@ def _one_torch_thread() -> Iterator[None]:
     finally:
         if before != 1:
             torch.set_num_threads(before)
-
-
-class _Clock:
-    """Adds the time between two laps to a table."""
-
-    def __init__(self, table: defaultdict[str, float]) -> None:
-        self._table = table
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self._table[name] += now - self._last
-        self._last = now

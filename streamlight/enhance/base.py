@@ -1,0 +1,96 @@
+"""What every enhancer is to the pipelines."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from streamlight.errors import ConfigError
+from streamlight.media.frame import Frame
+from streamlight.models.protocol import GenerativeModel
+from streamlight.temporal import StreamState
+
+
+@dataclass(frozen=True, slots=True)
+class EnhanceSettings:
+    """What a user may set about the enhancement.
+
+    Attributes:
+        strength: 0 returns every frame untouched, 1 is the full effect.
+        denoise: Share of the denoising that goes with the gain, 0 to 1 (guided mode).
+        time_constant: Seconds over which exposure decisions are smoothed; 0 decides anew on each frame (guided mode).
+        working_size: Long side of the small copy, in pixels (guided mode).
+        seed: Seed of the noise that stochastic models start from; the same for every frame of a stream.
+        workers: Threads for the kernels; None takes the cores there are, at most 2.
+    """
+
+    strength: float = 1.0
+    denoise: float = 1.0
+    time_constant: float = 0.65
+    working_size: int = 480
+    seed: int = 0
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("strength", 0, 1), ("denoise", 0, 1), ("time_constant", 0, 60)):
+            value = getattr(self, name)
+            if not low <= value <= high:  # also refuses NaN
+                raise ConfigError(f"{name} must be between {low} and {high}, got {value}")
+        if self.working_size < 64:
+            raise ConfigError(f"working_size must be at least 64 pixels, got {self.working_size}")
+
+
+class Enhancer(ABC):
+    """Enhances frames of one or more streams; what it remembers lives in one :class:`StreamState` per stream.
+
+    One thread at a time. ``timings`` adds up seconds per step since construction.
+
+    Args:
+        model: The model that decides.
+        settings: What the user set.
+    """
+
+    def __init__(self, model: GenerativeModel, settings: EnhanceSettings) -> None:
+        self.model = model
+        self.settings = settings
+        self.timings: defaultdict[str, float] = defaultdict(float)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the output besides the input; a resumed job compares it."""
+        settings = asdict(self.settings)
+        del settings["workers"]  # bands do not change a bit
+        card = self.model.card
+        return {"mode": type(self).__name__, "model": card.name, "revision": card.revision, **settings}
+
+    def new_state(self) -> StreamState:
+        """An empty memory for one stream."""
+        return StreamState()
+
+    def snapshot(self, state: StreamState) -> dict[str, np.ndarray]:
+        """A copy of the state as arrays; :meth:`restore` continues from it bit-exactly."""
+        return state.to_arrays()
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> StreamState:
+        """The state that :meth:`snapshot` saved."""
+        return StreamState.from_arrays(arrays)
+
+    def close(self) -> None:  # noqa: B027 - only some have something to close
+        """Release threads and memory."""
+
+    @abstractmethod
+    def __call__(self, frames: Sequence[Frame], states: Sequence[StreamState]) -> list[Frame]:
+        """Replace the planes of ``frames`` by enhanced ones of the same size and type.
+
+        Args:
+            frames: Decoded frames, of one stream in order or of several streams.
+            states: The state of each frame's stream; updated.
+
+        Returns:
+            The same frame objects.
+        """

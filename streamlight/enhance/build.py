@@ -1,0 +1,70 @@
+"""Which enhancer a model and the user's settings call for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from streamlight.enhance.base import Enhancer, EnhanceSettings
+from streamlight.enhance.direct import DirectEnhancer
+from streamlight.enhance.guided import GuidedEnhancer
+from streamlight.errors import ConfigError, DeviceError
+from streamlight.models import load
+from streamlight.models.protocol import GenerativeModel
+
+Mode = Literal["auto", "guided", "direct"]
+
+
+def build_enhancer(
+    model: str | Path | GenerativeModel = "retinex",
+    *,
+    device: str = "cpu",
+    mode: Mode = "auto",
+    settings: EnhanceSettings | None = None,
+    **keywords: Any,
+) -> Enhancer:
+    """Make an enhancer.
+
+    Args:
+        model: Name or weights file, as :func:`streamlight.load` takes it, or a loaded model.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        mode: ``"guided"``: the model decides on a small copy. ``"direct"``: it sees every pixel. ``"auto"``: what the
+            model is made for.
+        settings: What the user set.
+        keywords: What the kind of model offers, for example ``temperature``; handed to :func:`streamlight.load`.
+
+    Raises:
+        ModelError: Unknown model, unreadable weights, or a keyword that this model does not have.
+        DeviceError: The device is not there.
+        ConfigError: A setting is out of range, or the mode does not suit the model.
+    """
+    where = _device(device)
+    loaded = load(model, device=where, **keywords) if isinstance(model, str | Path) else model
+    natural = "guided" if loaded.card.color == "ycbcr" else "direct"
+    if mode not in ("auto", natural):
+        raise ConfigError(f"model {loaded.card.name!r} runs in {natural} mode only, not in {mode} mode")
+    settings = settings or EnhanceSettings()
+    if natural == "guided":
+        return GuidedEnhancer(loaded, settings)
+    return DirectEnhancer(loaded, settings, device=where)
+
+
+def _device(name: str) -> torch.device:
+    """The device called ``name``; ``auto`` is the first CUDA device, if there is one."""
+    cards = torch.cuda.device_count()
+    if name == "auto":
+        return torch.device("cuda", 0) if cards else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= cards:
+        there = f"only {cards}" if cards else "no"
+        raise DeviceError(
+            f"device {name!r}: there is {there} CUDA device here; use 'cpu' ('streamlight doctor' tells more)"
+        )
+    return device

@@ -1,0 +1,115 @@
+"""Decoded planes to RGB tensors and back (ITU-T H.273 matrices), for models that see every pixel."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamlight.media.frame import ColorSpec
+
+_WEIGHTS: Final[dict[str, tuple[float, float]]] = {
+    "bt709": (0.2126, 0.0722),
+    "smpte170m": (0.299, 0.114),
+    "bt470bg": (0.299, 0.114),
+    "bt2020nc": (0.2627, 0.0593),
+    "smpte240m": (0.212, 0.087),
+    "fcc": (0.30, 0.11),
+}
+"""(Kr, Kb) of the matrices; luma is Kr·R + (1 - Kr - Kb)·G + Kb·B."""
+
+
+def rgb_from_planes(planes: tuple[np.ndarray, ...], color: ColorSpec, *, device: torch.device | str = "cpu") -> Tensor:
+    """``(3, H, W)`` float32 RGB in [0, 1] from Y, Cb, Cr code values; luma alone becomes grey.
+
+    Chroma is interpolated linearly. Its samples sit on the left luma column and between luma rows (MPEG-2), in full
+    range in the middle of both (JPEG).
+    """
+    offset, span = color.luma_scale()
+    luma = (_tensor(planes[0], device) - offset) / span
+    if color.chroma == "400":
+        return luma.clamp(0.0, 1.0).expand(3, -1, -1).contiguous()
+    offset, span = color.chroma_scale()
+    left = color.range == "limited"
+    blue, red = (
+        _enlarge(_enlarge((_tensor(p, device) - offset) / span, 1, color.chroma_shift[0], luma.shape[1], left=left),
+                 0, color.chroma_shift[1], luma.shape[0], left=False)
+        for p in planes[1:]
+    )  # fmt: skip
+    k_red, k_blue = _weights(color)
+    r = luma + 2.0 * (1.0 - k_red) * red
+    b = luma + 2.0 * (1.0 - k_blue) * blue
+    g = (luma - k_red * r - k_blue * b) / (1.0 - k_red - k_blue)
+    return torch.stack([r, g, b]).clamp_(0.0, 1.0)
+
+
+def planes_from_rgb(rgb: Tensor, color: ColorSpec) -> tuple[np.ndarray, ...]:
+    """The inverse of :func:`rgb_from_planes`: rounded code values, chroma filtered before it is subsampled.
+
+    Args:
+        rgb: ``(3, H, W)`` float, [0, 1].
+        color: Of the planes wanted.
+    """
+    r, g, b = rgb.float().clamp(0.0, 1.0)
+    k_red, k_blue = _weights(color)
+    luma = k_red * r + (1.0 - k_red - k_blue) * g + k_blue * b
+    planes = [_codes(luma, *color.luma_scale(), color)]
+    if color.chroma != "400":
+        left = color.range == "limited"
+        for primary, weight in ((b, k_blue), (r, k_red)):
+            chroma = (primary - luma) / (2.0 * (1.0 - weight))
+            chroma = _reduce(chroma, 1, color.chroma_shift[0], left=left)
+            chroma = _reduce(chroma, 0, color.chroma_shift[1], left=False)
+            planes.append(_codes(chroma, *color.chroma_scale(), color))
+    return tuple(planes)
+
+
+def _weights(color: ColorSpec) -> tuple[float, float]:
+    return _WEIGHTS.get(color.matrix, _WEIGHTS["bt709"])
+
+
+def _tensor(plane: np.ndarray, device: torch.device | str) -> Tensor:
+    if plane.dtype == np.uint16:
+        plane = plane.astype(np.int32)
+    return torch.from_numpy(np.ascontiguousarray(plane)).to(device).float()
+
+
+def _codes(value: Tensor, offset: float, span: float, color: ColorSpec) -> np.ndarray:
+    codes = (value * span + offset).round_().clamp_(0.0, float(color.peak))
+    return codes.cpu().numpy().astype(color.dtype)
+
+
+def _enlarge(image: Tensor, axis: int, shift: int, size: int, *, left: bool) -> Tensor:
+    """Linear interpolation along one axis by ``2**shift``, cropped to ``size``."""
+    if shift == 0:
+        return image
+    factor, count = 1 << shift, image.shape[axis]
+    position = torch.arange(size, device=image.device, dtype=torch.float32)
+    position = position / factor if left else (position + 0.5) / factor - 0.5
+    position = position.clamp_(0.0, count - 1)
+    first = position.long()
+    weight = position - first
+    weight = weight if axis == 1 else weight[:, None]
+    second = (first + 1).clamp_max(count - 1)
+    return torch.lerp(image.index_select(axis, first), image.index_select(axis, second), weight)
+
+
+def _reduce(image: Tensor, axis: int, shift: int, *, left: bool) -> Tensor:
+    """Average over ``2**shift`` samples along one axis; ``left`` centres the window on the first of them."""
+    if shift == 0:
+        return image
+    factor = 1 << shift
+    image = image.movedim(axis, -1)
+    # The last sample is repeated to fill the last block, as decoders do with odd sizes.
+    image = torch.cat([image, image[..., -1:].expand(*image.shape[:-1], -image.shape[-1] % factor)], dim=-1)
+    mean = image.unflatten(-1, (-1, factor)).mean(-1)
+    if left:
+        # The window [-f/2, f/2] with half weight at its ends is the mean of two boxes half a block apart.
+        half = factor // 2
+        moved = torch.cat([image[..., :1].expand(*image.shape[:-1], half), image], dim=-1)[..., : image.shape[-1]]
+        before = moved.unflatten(-1, (-1, factor)).mean(-1)
+        after = torch.cat([moved[..., 1:], image[..., -half:][..., :1]], dim=-1)
+        mean = 0.5 * (before + after.unflatten(-1, (-1, factor)).mean(-1))
+    return mean.movedim(-1, axis)

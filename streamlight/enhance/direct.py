@@ -1,0 +1,80 @@
+"""Direct mode: the model sees every pixel of every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamlight.enhance.base import Enhancer, EnhanceSettings
+from streamlight.enhance.clock import Clock
+from streamlight.enhance.color import planes_from_rgb, rgb_from_planes
+from streamlight.errors import DeviceError, ModelError
+from streamlight.media.frame import Frame
+from streamlight.models.protocol import GenerativeModel
+from streamlight.temporal import StreamState
+
+
+class DirectEnhancer(Enhancer):
+    """Whole frames as RGB through the model, frame by frame.
+
+    Global statistics are the model's own, taken once per frame; it pads and tiles inside where its card allows it.
+    A stochastic model starts every frame of a stream from the same noise, drawn from the seed: noise that changed
+    from frame to frame would be flicker. The result therefore depends on no state, and frames may be taken up
+    anywhere.
+
+    Args:
+        model: A model on RGB pictures.
+        settings: What the user set.
+        device: Where the model is.
+
+    Raises:
+        ModelError: The model does not work on RGB pictures.
+    """
+
+    def __init__(
+        self, model: GenerativeModel, settings: EnhanceSettings, *, device: torch.device | None = None
+    ) -> None:
+        if model.card.color != "rgb":
+            raise ModelError(
+                f"model {model.card.name!r} decides on small YCbCr copies; direct mode hands over RGB frames"
+            )
+        super().__init__(model, settings)
+        self._device = device or torch.device("cpu")
+
+    def __call__(self, frames: Sequence[Frame], states: Sequence[StreamState]) -> list[Frame]:
+        """See :meth:`Enhancer.__call__`."""
+        if self.settings.strength > 0.0:
+            for frame, state in zip(frames, states, strict=True):
+                frame.planes = self._enhance(frame)
+                state.age += 1
+        return list(frames)
+
+    @torch.inference_mode()
+    def _enhance(self, frame: Frame) -> tuple[np.ndarray, ...]:
+        clock = Clock(self.timings)
+        low = rgb_from_planes(frame.planes, frame.color, device=self._device)[None]
+        clock.lap("to rgb")
+        try:
+            bright = self._bright(low)
+        except torch.cuda.OutOfMemoryError as error:
+            raise DeviceError(
+                f"{self._device} has not enough memory for model {self.model.card.name!r} at "
+                f"{frame.width}x{frame.height}; use a smaller model or frame, or --device cpu"
+            ) from error
+        clock.lap("model")
+        planes = planes_from_rgb(bright[0], frame.color)
+        clock.lap("to planes")
+        return planes
+
+    def _bright(self, low: Tensor) -> Tensor:
+        condition = self.model.condition(low)
+        prior = self.model.prior(condition)
+        latent = prior.mean
+        if self.model.temperature > 0.0:
+            generator = torch.Generator(device="cpu").manual_seed(self.settings.seed)
+            noise = torch.randn(prior.mean.shape, generator=generator).to(latent)
+            latent = latent + self.model.temperature * prior.std * noise
+        return self.model.decode(latent, condition, strength=self.settings.strength)
