@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from streamlight.media.segments import SegmentInfo as SegmentInfo
     from streamlight.media.segments import SegmentWriter as SegmentWriter
     from streamlight.media.segments import verify_segment as verify_segment
-    from streamlight.media.source import Position as Position
     from streamlight.media.source import Source as Source
-    from streamlight.media.source import SourceStats as SourceStats
     from streamlight.media.source import open_source as open_source
     from streamlight.media.source import probe as probe
+    from streamlight.media.stats import Position as Position
+    from streamlight.media.stats import SourceStats as SourceStats
     from streamlight.media.stills import write_still as write_still
     from streamlight.media.urls import as_path as as_path
     from streamlight.media.urls import redact as redact
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 _LAZY = {
     # reading
     "Chapter": "probing",
-    "Position": "source",
+    "Position": "stats",
     "Source": "source",
     "SourceInfo": "probing",
-    "SourceStats": "source",
+    "SourceStats": "stats",
     "StreamInfo": "probing",
     "as_path": "urls",
     "is_image_name": "inputs",

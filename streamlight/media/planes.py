@@ -14,7 +14,7 @@ from streamlight.media.orientation import turn_upright
 
 # Bit-exact and accurately rounded, with chroma at full resolution: conversions must not depend on the machine.
 _EXACT = Interpolation.ACCURATE_RND | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
-_SAME_SIZE = Interpolation.BICUBIC | _EXACT | Interpolation.FULL_CHR_H_INP
+EXACT_BICUBIC = Interpolation.BICUBIC | _EXACT | Interpolation.FULL_CHR_H_INP
 
 _SWS_MATRIX = {
     "bt709": Colorspace.ITU709, "fcc": Colorspace.FCC, "bt470bg": Colorspace.ITU601, "smpte170m": Colorspace.ITU601,
@@ -146,7 +146,7 @@ class PlaneReader:
         # Source and target carry the same samples, so matrix and range must not come into it.
         span = ColorRange.JPEG if self.spec.range == "full" else ColorRange.MPEG
         return self._reformatter.reformat(
-            picture, format=self.layout.target, src_color_range=span, dst_color_range=span, interpolation=_SAME_SIZE,
+            picture, format=self.layout.target, src_color_range=span, dst_color_range=span, interpolation=EXACT_BICUBIC,
             threads=1,
         )  # fmt: skip
 
@@ -160,5 +160,5 @@ class PlaneReader:
             dst_colorspace=_SWS_MATRIX.get(self.spec.matrix, Colorspace.ITU601),
             src_color_range=ColorRange.JPEG if spec.range == "full" or layout.rgb else ColorRange.MPEG,
             dst_color_range=ColorRange.JPEG if self.spec.range == "full" else ColorRange.MPEG,
-            interpolation=_SAME_SIZE, threads=1,
+            interpolation=EXACT_BICUBIC, threads=1,
         )  # fmt: skip

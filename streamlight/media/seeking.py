@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import av
 
 if TYPE_CHECKING:
-    from streamlight.media.decode import Pass
+    from streamlight.media.decode import Decoded, Pass
 
 SEEKABLE_CODECS = frozenset(
     {"h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "prores", "dnxhd", "ffv1",
@@ -49,6 +49,10 @@ class Landing:
 
     packet: Any
     expected: tuple[int, ...]
+
+
+class SeekingFailed(Exception):
+    """Pictures behind a landing are not those that were expected; decode from the beginning."""
 
 
 def land_before(decoding: Pass, pts: int) -> Any:
@@ -176,3 +180,43 @@ def _h264_unit_types(data: bytes, extradata: bytes) -> set[int]:
         types.add(data[at + 3] & 31)
         at = data.find(b"\0\0\1", at + 3)
     return types
+
+
+def checked_before(pictures: Iterator[Decoded], floor: int) -> Iterator[Decoded]:
+    """Pictures behind a landing, if those before ``floor`` prove that none can be missing from there on.
+
+    Raises:
+        SeekingFailed: They do not; nothing from ``floor`` on has been yielded then.
+    """
+    last: int | None = None
+    for item in pictures:
+        pts = item.picture.pts
+        if last is None or last < floor:
+            if pts is None or (last is not None and pts <= last) or (last is None and pts >= floor):
+                raise SeekingFailed
+            last = pts
+        yield item
+    if last is None:
+        raise SeekingFailed
+
+
+def checked_landing(opened: Pass, landing: Landing) -> Iterator[Decoded]:
+    """Pictures behind a landing, if those up to the position are exactly the expected ones, undamaged.
+
+    Raises:
+        SeekingFailed: They are not; nothing behind the position has been yielded then.
+    """
+    expected = iter(landing.expected)
+    waiting: int | None = next(expected)
+    for item in opened.pictures(landing.packet):
+        pts = item.picture.pts
+        if waiting is not None:
+            if pts is None or pts > waiting or item.damaged or opened.counts.damaged_packets:
+                raise SeekingFailed
+            if pts == waiting:
+                waiting = next(expected, None)
+            elif pts >= landing.expected[0]:
+                raise SeekingFailed
+        yield item
+    if waiting is not None:
+        raise SeekingFailed

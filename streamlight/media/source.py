@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
@@ -20,58 +20,11 @@ from streamlight.media.deinterlace import Deinterlace, Deinterlacer, Stamped
 from streamlight.media.frame import Frame
 from streamlight.media.planes import PlaneReader
 from streamlight.media.probing import SourceInfo
+from streamlight.media.stats import Position, SourceStats
 from streamlight.media.urls import as_path, redact
 
 if TYPE_CHECKING:
     from streamlight.media.tonemap import ToneMapper
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """The last frame that is done: its index in output order and its pts. Reading resumes behind it."""
-
-    index: int
-    pts: int
-
-
-@dataclass(slots=True)
-class SourceStats:
-    """Live counters of one source. What lies before the window or before the resume position is not counted.
-
-    Attributes:
-        packets: Packets read from the chosen stream (a decoder reads ahead of the frames).
-        frames: Frames delivered.
-        damaged_packets: Packets that the decoder refused.
-        without_picture: Packets that gave no picture: refused ones, pictures that refer to lost ones, and second
-            fields stored as packets of their own. Known exactly at the end.
-        damaged_frames: Frames delivered although errors had to be concealed in them, or their packet was incomplete.
-        missing_pts: Frames without a pts in the file, whose pts was reconstructed (see
-            :class:`streamlight.media.clock.Clock`).
-        repaired_pts: Frames whose pts was not later than the one before, and was moved behind it.
-        rescaled: Frames of another size, format or colour than the first of the file, converted to it.
-        deinterlaced: Frames that were deinterlaced.
-        cut_off: Why reading stopped before the end of the file, or None.
-        short_by: Seconds that the header promises beyond the last frame, where that is a second or more (a file that
-            was cut off, or a header that lies); None otherwise, and for windows that end earlier.
-        notes: Losses and oddities in words, for the report.
-    """
-
-    packets: int = 0
-    frames: int = 0
-    damaged_packets: int = 0
-    without_picture: int = 0
-    damaged_frames: int = 0
-    missing_pts: int = 0
-    repaired_pts: int = 0
-    rescaled: int = 0
-    deinterlaced: int = 0
-    cut_off: str | None = None
-    short_by: Fraction | None = None
-    notes: list[str] = field(default_factory=list)
-
-
-class _SeekingFailed(Exception):
-    """Pictures behind a landing are not those that were expected; decode from the beginning."""
 
 
 class Source:
@@ -196,7 +149,7 @@ class Source:
                 try:
                     yield from self._after_landing(opened, packet, floor)
                     return
-                except _SeekingFailed:
+                except seeking.SeekingFailed:
                     self._base = (0, 0, 0)
         for item in self._from_start():
             if item.pts >= floor:
@@ -205,7 +158,7 @@ class Source:
                 self._forget()
 
     def _after_landing(self, opened: Pass, packet: Any, floor: int) -> Iterator[Stamped]:
-        checked = _checked_before(opened.pictures(packet), floor)
+        checked = seeking.checked_before(opened.pictures(packet), floor)
         for item in self._stamped(opened, checked):
             if item.pts >= floor:
                 self.seeked = True
@@ -218,7 +171,7 @@ class Source:
         try:
             yield from self._resumed_by_seeking(position)
             return
-        except _SeekingFailed:
+        except seeking.SeekingFailed:
             self._base = (0, 0, 0)
             self.seeked = False
         last = -1
@@ -242,7 +195,7 @@ class Source:
         base = self.info.time_base
         floor = None if start is None else math.ceil(start / base)
         if self.info.is_image or not self._options.reopenable:
-            raise _SeekingFailed
+            raise seeking.SeekingFailed
         scan = self._new_pass()
         opened = self._new_pass()
         landing = seeking.land_exactly(
@@ -251,10 +204,10 @@ class Source:
         self._drop(scan)
         if landing is None:
             self._drop(opened)
-            raise _SeekingFailed
+            raise seeking.SeekingFailed
         self.seeked = True
         index = position.index
-        for item in self._stamped(opened, _checked_landing(opened, landing)):
+        for item in self._stamped(opened, seeking.checked_landing(opened, landing)):
             if item.pts <= position.pts:
                 self._forget()
                 continue
@@ -365,38 +318,6 @@ def _first_picture(opened: Pass, pictures: Iterator[Decoded]) -> tuple[Decoded, 
 def _with_first(first: Decoded, rest: Iterator[Decoded]) -> Iterator[Decoded]:
     yield first
     yield from rest
-
-
-def _checked_before(pictures: Iterator[Decoded], floor: int) -> Iterator[Decoded]:
-    """Pictures behind a landing, if those before ``floor`` prove that none can be missing from there on."""
-    last: int | None = None
-    for item in pictures:
-        pts = item.picture.pts
-        if last is None or last < floor:
-            if pts is None or (last is not None and pts <= last) or (last is None and pts >= floor):
-                raise _SeekingFailed
-            last = pts
-        yield item
-    if last is None:
-        raise _SeekingFailed
-
-
-def _checked_landing(opened: Pass, landing: seeking.Landing) -> Iterator[Decoded]:
-    """Pictures behind a landing, if those up to the position are exactly the expected ones, undamaged."""
-    expected = iter(landing.expected)
-    waiting: int | None = next(expected)
-    for item in opened.pictures(landing.packet):
-        pts = item.picture.pts
-        if waiting is not None:
-            if pts is None or pts > waiting or item.damaged or opened.counts.damaged_packets:
-                raise _SeekingFailed
-            if pts == waiting:
-                waiting = next(expected, None)
-            elif pts >= landing.expected[0]:
-                raise _SeekingFailed
-        yield item
-    if waiting is not None:
-        raise _SeekingFailed
 
 
 def open_source(

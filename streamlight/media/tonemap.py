@@ -22,12 +22,12 @@ from typing import Any, cast
 import av
 import numba
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
 from streamlight.errors import MediaError
 from streamlight.media import color
 from streamlight.media.frame import ColorSpec
-from streamlight.media.planes import view_planes
+from streamlight.media.planes import EXACT_BICUBIC, view_planes
 
 SDR_WHITE = 203.0
 """cd/m² that become SDR peak white (ITU-R BT.2408 HDR reference white)."""
@@ -159,14 +159,14 @@ class ToneMapper:
             luma = view_planes(picture, color.pixel_layout(picture.format))[0]
             middle = np.full_like(luma, 1 << (self._native.bit_depth - 1))
             return (self._convert(luma, middle, middle)[0],)
-        wide = self._up.reformat(picture, format=self._full, interpolation=Interpolation.BICUBIC, threads=1)
+        wide = self._up.reformat(picture, format=self._full, interpolation=EXACT_BICUBIC, threads=1)
         luma, blue, red = self._convert(*view_planes(wide, color.pixel_layout(wide.format)))
         if self._native.chroma == "444":
             return luma, blue, red
         full = av.VideoFrame(width, height, "yuv444p")
         for plane, values in zip(full.planes, (luma, blue, red), strict=True):
             np.frombuffer(cast(Any, plane), np.uint8).reshape(height, plane.line_size)[:, :width] = values
-        small = self._down.reformat(full, format=self._target, interpolation=Interpolation.BICUBIC, threads=1)
+        small = self._down.reformat(full, format=self._target, interpolation=EXACT_BICUBIC, threads=1)
         return (luma, *view_planes(small, color.pixel_layout(small.format))[1:])
 
     def _convert(self, *planes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
