@@ -152,7 +152,7 @@ def plan_encoder(
     codecs.check_codec(codec, container)
     fallbacks: list[str] = []
     for encoder in _candidates(codec, settings.hardware):
-        plan = _plan_for(encoder, codec, settings, frame, container, sample_aspect, rate)
+        plan = plan_for(encoder, codec, settings, frame, container, sample_aspect, rate)
         reason = try_encoder(plan)
         if reason is None:
             return dataclasses.replace(plan, fallbacks=tuple(fallbacks))
@@ -187,15 +187,16 @@ def encoder_exists(name: str) -> bool:
         return False
 
 
-def _plan_for(
+def plan_for(
     encoder: str,
     codec: str,
     settings: EncodeSettings,
     frame: Frame,
     container: str | PurePath,
-    sample_aspect: Fraction | None,
-    rate: Fraction | None,
+    sample_aspect: Fraction | None = None,
+    rate: Fraction | None = None,
 ) -> EncoderPlan:
+    """The plan for one given encoder, whether it opens here or not. Arguments as for `plan_encoder`."""
     color = frame.color
     available = _formats(encoder)
     pix_fmt, layout, _, losses = codecs.choose_pixel_format(available, color.chroma, color.bit_depth)
@@ -297,10 +298,14 @@ def _has_avx512() -> bool:
     return {"avx512f", "avx2"} <= set(flags.split())
 
 
-def try_encoder(plan: EncoderPlan) -> str | None:
-    """Encode one small black picture with the plan's encoder.
+def try_encoder(plan: EncoderPlan, *, picture: bool = False) -> str | None:
+    """Open the plan's encoder; hardware must also encode a small picture.
 
     Names in libavcodec's list say nothing: NVENC is there without a driver, QSV without a GPU.
+
+    Args:
+        plan: What to open.
+        picture: Let software encode a picture too.
 
     Returns:
         ``None`` when a packet came out, else the reason it does not work.
@@ -312,19 +317,26 @@ def try_encoder(plan: EncoderPlan) -> str | None:
             context: Any = av.CodecContext.create(plan.encoder, "w")
             configure(context, trial)
             context.open()
-            if plan.encoder in codecs.SOFTWARE_ENCODERS.values():
-                return None  # software that opens works; a flush of SVT-AV1 would cost a second
-            picture = av.VideoFrame(trial.width, trial.height, trial.pix_fmt)
-            picture.pts, picture.time_base = 0, trial.time_base
-            packets = [*context.encode(picture), *context.encode(None)]
+            if plan.encoder in codecs.SOFTWARE_ENCODERS.values() and not picture:
+                return None  # software that opens works
+            blank = av.VideoFrame(trial.width, trial.height, trial.pix_fmt)
+            blank.pts, blank.time_base = 0, trial.time_base
+            packets = [*context.encode(blank), *context.encode(None)]
     except (av.FFmpegError, ValueError, OSError) as error:
-        return _reason(error)
+        text = str(getattr(error, "strerror", None) or error).split(";")[0]
+        hint = _NEEDS.get(codecs.family_of(plan.encoder))
+        return f"{text} (it needs {hint})" if hint else text
     return None if packets else "it opened but gave no packet"
 
 
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return str(text).split(";")[0]
+_NEEDS = {
+    "nvenc": "an NVIDIA GPU with an encoder, and its driver",
+    "qsv": "an Intel GPU, and the oneVPL runtime",
+    "amf": "an AMD GPU, and the AMF runtime",
+    "vaapi": "a GPU with a VA-API driver",
+    "v4l2m2m": "a V4L2 encoder device",
+    "videotoolbox": "macOS",
+}
 
 
 @contextmanager

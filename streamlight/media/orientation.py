@@ -16,29 +16,41 @@ _HEAD = 1 << 20  # the tag stands near the start of a file
 
 def exif_orientation(path: Path) -> int:
     """EXIF orientation of a JPEG, PNG, WebP or TIFF file: 1 (upright) … 8; 1 where there is none or it is damaged."""
+    head = _head(path)
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-    except OSError:
-        return 1
-    try:
-        value = _orientation(head)
+        tiff = head if head[:4] in (b"II*\0", b"MM\0*") else _exif(head)
+        at = orientation_offset(tiff)
     except (IndexError, ValueError):
         return 1
+    value = 1 if at is None else int.from_bytes(tiff[at : at + 2], _order(tiff))
     return value if 1 <= value <= 8 else 1
 
 
-def _orientation(head: bytes) -> int:
+def exif_block(path: Path) -> bytes:
+    """The EXIF block (a TIFF structure) of a JPEG, PNG or WebP file; ``b""`` where there is none or it is damaged."""
+    try:
+        block = _exif(_head(path))
+    except (IndexError, ValueError):
+        return b""
+    return block if block[:4] in (b"II*\0", b"MM\0*") else b""
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD)
+    except OSError:
+        return b""
+
+
+def _exif(head: bytes) -> bytes:
     if head[:2] == b"\xff\xd8":
-        return _tiff_orientation(_jpeg_exif(head))
+        return _jpeg_exif(head)
     if head[:8] == b"\x89PNG\r\n\x1a\n":
-        return _tiff_orientation(_chunk(head, 8, b"eXIf", "big", length_first=True))
+        return chunk(head, 8, b"eXIf", "big", length_first=True)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        exif = _chunk(head, 12, b"EXIF", "little", length_first=False)
-        return _tiff_orientation(exif.removeprefix(b"Exif\0\0"))
-    if head[:4] in (b"II*\0", b"MM\0*"):
-        return _tiff_orientation(head)
-    return 1
+        return chunk(head, 12, b"EXIF", "little", length_first=False).removeprefix(b"Exif\0\0")
+    return b""
 
 
 def _jpeg_exif(head: bytes) -> bytes:
@@ -51,7 +63,7 @@ def _jpeg_exif(head: bytes) -> bytes:
     return b""
 
 
-def _chunk(head: bytes, at: int, kind: bytes, order: Literal["little", "big"], *, length_first: bool) -> bytes:
+def chunk(head: bytes, at: int, kind: bytes, order: Literal["little", "big"], *, length_first: bool) -> bytes:
     """Body of a PNG (length, kind, body, CRC) or RIFF (kind, length, body, padded to even) chunk."""
     while at + 8 <= len(head):
         first, second = head[at : at + 4], head[at + 4 : at + 8]
@@ -62,16 +74,21 @@ def _chunk(head: bytes, at: int, kind: bytes, order: Literal["little", "big"], *
     return b""
 
 
-def _tiff_orientation(tiff: bytes) -> int:
+def orientation_offset(tiff: bytes) -> int | None:
+    """Where the two bytes of the orientation value stand in an EXIF block; None without such a tag."""
     if tiff[:4] not in (b"II*\0", b"MM\0*"):
-        return 1
-    order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"
+        return None
+    order = _order(tiff)
     at = int.from_bytes(tiff[4:8], order)
     count = int.from_bytes(tiff[at : at + 2], order)
-    for entry in range(at + 2, at + 2 + 12 * count, 12):
+    for entry in range(at + 2, min(at + 2 + 12 * count, len(tiff) - 9), 12):
         if int.from_bytes(tiff[entry : entry + 2], order) == ORIENTATION_TAG:
-            return int.from_bytes(tiff[entry + 8 : entry + 10], order)
-    return 1
+            return entry + 8
+    return None
+
+
+def _order(tiff: bytes) -> Literal["little", "big"]:
+    return "little" if tiff[:2] == b"II" else "big"
 
 
 def transposes(orientation: int) -> bool:

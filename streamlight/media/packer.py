@@ -131,7 +131,13 @@ _SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 
 def has_captions(origin: Any) -> bool:
     """Whether a decoder's frame carries A53 closed captions."""
-    return origin is not None and any(item.type == _CAPTIONS for item in origin.side_data)
+    # Only coded YCbCr has them. PyAV 18.1 crashes over side data of PNG pictures, and refuses kinds it has no name for.
+    if origin is None or not origin.format.name.startswith(("yuv", "nv", "p0", "p2")):
+        return False
+    try:
+        return any(item.type == _CAPTIONS for item in origin.side_data)
+    except ValueError:
+        return False
 
 
 def _fill(picture: av.VideoFrame, planes: tuple[np.ndarray, ...], neutral: int | None) -> None:
