@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from streamlight.models.nn.resblock import group_norm
 
-_SCORES: Final = 48 * 2**20
-"""Largest number of scores held at a time (a block of queries times all keys)."""
+_SCORES: Final = 4 * 2**20
+"""Number of scores held at a time (a block of queries times all keys): they stay in the last-level cache."""
 
 
 class SpatialAttention(nn.Module):

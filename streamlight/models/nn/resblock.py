@@ -51,9 +51,15 @@ class ResBlock(nn.Module):
         Returns:
             ``(N, out_channels, H, W)``, a new tensor.
         """
-        h = self.conv1(swish(self.norm1(x)))
-        if embedding is not None:
-            h = h + self.temb_proj(F.silu(embedding))[:, :, None, None]
+        h = swish(self.norm1(x))
+        if embedding is None:
+            h = self.conv1(h)
+        else:
+            shift = self.temb_proj(F.silu(embedding))
+            if len(shift) == 1:  # one for all pictures is a bias
+                h = F.conv2d(h, self.conv1.weight, self.conv1.bias + shift[0], padding=1)
+            else:
+                h = self.conv1(h) + shift[:, :, None, None]
         h = self.conv2(swish(self.norm2(h)))
         shortcut = x if self.nin_shortcut is None else self.nin_shortcut(x)
         return h + shortcut if torch.is_grad_enabled() else h.add_(shortcut)
