@@ -8,6 +8,7 @@ from typing import Any
 import av
 import numpy as np
 from av.filter import Graph
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import Interpolation, VideoReformatter
 
@@ -135,7 +136,9 @@ def has_captions(origin: Any) -> bool:
     if origin is None or not origin.format.name.startswith(("yuv", "nv", "p0", "p2")):
         return False
     try:
-        return any(item.type == _CAPTIONS for item in origin.side_data)
+        # ``origin.side_data`` would tie the picture into a reference cycle: it would stay in memory until the garbage
+        # collector comes by, which is hundreds of megabytes later. A container of our own does not.
+        return any(item.type == _CAPTIONS for item in SideDataContainer(origin))
     except ValueError:
         return False
 
