@@ -29,6 +29,7 @@ _BUILT_IN: Final[dict[str, tuple[str, str]]] = {"retinex": ("streamlight.models.
 _ARCHITECTURES: Final[dict[str, str]] = {
     "glare": "streamlight.models.glare",
     "lldiffusion": "streamlight.models.lldiffusion",
+    "llflow": "streamlight.models.llflow",
 }
 """Name → module that offers ``ARCHITECTURE``. All of them are asked about a file, in this order."""
 
@@ -153,7 +154,7 @@ def check(path: str | Path, *, ema: bool = False) -> Description:
 
     weights, architecture = _recognise(path, ema=ema)
     tensors = weights.tensors
-    fit = compare(_skeleton(architecture, weights), tensors, unused=architecture.unused)
+    fit = compare(_about(path, lambda: _skeleton(architecture, weights)), tensors, unused=architecture.unused)
     dtypes: dict[str, int] = {}
     for tensor in tensors.values():
         dtype = str(tensor.dtype).removeprefix("torch.")
@@ -221,7 +222,7 @@ def _open(
         raise ModelError(f"{path}: is a {architecture.name!r} file, not {expected!r}")
     keywords = {**_stored_keywords(weights), **keywords}
     _check_keywords(architecture.name, architecture.build, keywords)
-    model = architecture.build(weights, **keywords)
+    model = _about(path, lambda: architecture.build(weights, **keywords))
     move = getattr(model, "to", None)
     return model if move is None else move(device)
 
@@ -246,6 +247,16 @@ def _skeleton(architecture: Architecture, weights: Weights) -> torch.nn.Module:
 
     with torch.device("meta"):
         return architecture.network(architecture.deduce(weights.tensors))
+
+
+def _about(path: str | Path, action: Callable[[], Any]) -> Any:
+    """Do something with a file; an error that does not name it is made to."""
+    try:
+        return action()
+    except ModelError as error:
+        if str(path) in str(error):
+            raise
+        raise ModelError(f"{path}: {error}") from error
 
 
 def _stored_keywords(weights: Weights) -> dict[str, Any]:

@@ -10,6 +10,7 @@ The container is recognised by its first bytes; a suffix says nothing (GLARE's `
 from __future__ import annotations
 
 import argparse
+import hashlib
 import pickle
 import re
 import struct
@@ -205,6 +206,16 @@ def write_safetensors(
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
         raise ModelError(f"{target}: cannot be written: {_first_line(error)}") from error
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Twelve hexadecimal digits that change with any name, type, shape or bit of ``tensors``, whatever their order."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def listing(names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 SLOPE: Final = 0.2
 """Slope of every leaky ReLU for negative input."""
 
-_RESIDUAL: Final = 0.2
+RESIDUAL: Final = 0.2
 
 
 class DenseBlock(nn.Module):
@@ -44,7 +44,7 @@ class DenseBlock(nn.Module):
         features = x
         for conv in growing:
             features = torch.cat([features, F.leaky_relu(conv(features), SLOPE)], 1)
-        return torch.add(x, last(features), alpha=_RESIDUAL)
+        return torch.add(x, last(features), alpha=RESIDUAL)
 
 
 class RRDB(nn.Module):
@@ -63,4 +63,4 @@ class RRDB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, H, W)`` → the same shape."""
-        return torch.add(x, self.RDB3(self.RDB2(self.RDB1(x))), alpha=_RESIDUAL)
+        return torch.add(x, self.RDB3(self.RDB2(self.RDB1(x))), alpha=RESIDUAL)
