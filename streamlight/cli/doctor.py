@@ -9,8 +9,10 @@ import click
 from streamlight.cli import _console
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamlight.evaluation.doctor import Diagnosis
-    from streamlight.media.capabilities import EncoderState
+    from streamlight.media.capabilities import EncoderCapability
 
 
 @click.command("doctor")
@@ -39,15 +41,15 @@ def _show(found: Diagnosis) -> None:
         use = "" if device.usable else " (not used yet)"
         rows.append(("device", f"{device.name}: {device.description}, {_size(device.memory_bytes)}{use}"))
     rows.append(("models", ", ".join(found.models)))
-    rows.append(("decodes", ", ".join(name for name, there in found.media.decoders.items() if there)))
-    for state in found.media.encoders:
-        if state.works:
-            kind = "hardware" if state.hardware else "software"
-            rows.append(
-                (f"encodes {state.codec}", f"{state.encoder} ({kind}, {'8 and 10' if state.ten_bit else '8'} bit)")
-            )
-    rows += [("does not open", line) for line in _closed(found.media.encoders)]
-    rows += [("writes", f"{suffix}: {', '.join(codecs)}") for suffix, codecs in found.media.containers.items()]
+    media = found.media
+    rows.append(("decodes", ", ".join(media.decoders)))
+    for state in media.encoders:
+        if state.opens:
+            depth = "8 and 10 bit" if any("10" in name for name in state.pixel_formats) else "8 bit"
+            kind = f"{'hardware' if state.hardware else 'software'}, {depth}"
+            rows.append((f"encodes {state.codec}", f"{state.encoder} ({kind}) into {' '.join(state.containers)}"))
+    rows.append(("writes stills", " ".join(media.still_formats)))
+    rows += [("does not open", line) for line in _closed(media.encoders)]
     rows += [("for more", sentence) for sentence in found.advice]
     before = ""
     for name, value in rows:
@@ -55,12 +57,13 @@ def _show(found: Diagnosis) -> None:
         before = name
 
 
-def _closed(states: list[EncoderState]) -> list[str]:
+def _closed(states: Sequence[EncoderCapability]) -> list[str]:
     """One line for all encoders of a family that fail for the same reason."""
     groups: dict[tuple[str, str], list[str]] = {}
     for state in states:
-        if not state.works:
-            groups.setdefault((state.hardware or state.encoder, state.reason), []).append(state.codec)
+        if not state.opens:
+            family = state.encoder.rpartition("_")[2] if state.hardware else state.encoder
+            groups.setdefault((family, state.reason), []).append(state.codec)
     return [f"{family} ({', '.join(codecs)}): {reason}" for (family, reason), codecs in groups.items()]
 
 

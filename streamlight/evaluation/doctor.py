@@ -86,15 +86,14 @@ def _advice(machine: Machine, media: Capabilities, devices: list[Device]) -> lis
     import torch
 
     advice = []
-    missing = [state.codec for state in media.encoders if state.hardware is None and not state.works]
+    missing = [state.codec for state in media.encoders if not state.hardware and not state.opens]
     if missing:
         advice.append(
             f"No encoder for {', '.join(missing)}: install the binary wheel of PyAV (pip install --only-binary av av)."
         )
-    lacking = [name for name, there in media.decoders.items() if not there]
-    if lacking:
-        advice.append(f"{', '.join(lacking)} cannot be read: install the binary wheel of PyAV.")
-    if not any(state.works for state in media.encoders if state.hardware):
+    if media.missing_decoders:
+        advice.append(f"{', '.join(media.missing_decoders)} cannot be read: install the binary wheel of PyAV.")
+    if not any(state.opens for state in media.encoders if state.hardware):
         advice.append(
             "No hardware encoder opens, so video is encoded on the CPU. NVENC needs an NVIDIA driver, Quick Sync "
             "Intel's media driver, AMF AMD's, and a GPU that has an encoder."

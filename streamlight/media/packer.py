@@ -138,7 +138,7 @@ def has_captions(origin: Any) -> bool:
     try:
         # ``origin.side_data`` would tie the picture into a reference cycle: it would stay in memory until the garbage
         # collector comes by, which is hundreds of megabytes later. A container of our own does not.
-        return any(item.type == _CAPTIONS for item in SideDataContainer(origin))
+        return any(item.type == _CAPTIONS for item in SideDataContainer(origin))  # type: ignore[call-arg]
     except ValueError:
         return False
 
