@@ -44,7 +44,7 @@ def deform_conv2d(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias:
         part = slice(top, min(height, top + rows))
         sampled = _sample(grouped, offset[:, :, part], mask[:, :, part], top=top)
         sampled = sampled.view(count, channels * _TAPS, part.stop - top, width)
-        parts.append(F.conv2d(sampled, kernel, shift))
+        parts.append(F.conv2d(sampled, kernel, shift, dilation=2))  # see attention.matmul_t
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 
