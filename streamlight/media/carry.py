@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import av
+from av.packet import Packet
 from av.stream import Discard, Disposition
+
+from streamlight.media.probing import open_container
 
 _TS_CODECS = {
     *("mp1", "mp2", "mp3", "aac", "aac_latm", "ac3", "eac3", "dts", "truehd", "opus", "s302m"),
@@ -177,3 +182,25 @@ WRITER_TAGS = {
     *("_statistics_writing_app-eng", "_statistics_tags-eng", "_statistics_writing_date_utc-eng"),
 }
 """Tags that describe the source file's own writing and would be wrong in another file."""
+
+
+def read_covers(address: str | os.PathLike[str] | None, streams: list[Any]) -> dict[int, bytes]:
+    """The pictures of cover-art streams by stream index; read apart, because headers need them before any packet."""
+    found: dict[int, bytes] = {}
+    if address is None or not streams:
+        return found
+    with open_container(address) as again:
+        for packet in again.demux([again.streams[s.index] for s in streams]):
+            if packet.size:
+                found.setdefault(packet.stream_index, bytes(packet))
+            if len(found) == len(streams):
+                break
+    return found
+
+
+def cover_packet(picture: bytes, stream: Any) -> Packet[Any]:
+    """The one packet of a cover-art stream."""
+    packet: Packet[Any] = Packet(picture)
+    packet.pts = packet.dts = 0
+    packet.time_base, packet.is_keyframe, packet.stream = Fraction(stream.time_base), True, stream
+    return packet

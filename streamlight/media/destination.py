@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,8 +64,8 @@ def partial_path(destination: Path) -> Path:
 def publish(partial: Path, destination: Path, *, overwrite: bool) -> None:
     """Give a finished file its name in one step; readers see all of it or nothing.
 
-    Without ``overwrite`` a file that appeared under the name meanwhile is kept: a hard link fails if the name is
-    taken. On file systems without hard links the check and the rename are two steps.
+    Without ``overwrite`` a file that appeared under the name meanwhile is kept: the system is asked to rename only if
+    the name is free, else a hard link does it. On file systems without either the check and the rename are two steps.
 
     Raises:
         MediaError: The name is taken, or the folder cannot be written.
@@ -84,6 +86,8 @@ def publish(partial: Path, destination: Path, *, overwrite: bool) -> None:
 def _rename_new(partial: Path, destination: Path) -> None:
     taken = MediaError(f"{destination}: appeared while we worked; use --overwrite to replace it")
     try:
+        if _rename_exclusive(partial, destination):
+            return
         os.link(partial, destination)
     except FileExistsError as error:
         raise taken from error
@@ -95,6 +99,20 @@ def _rename_new(partial: Path, destination: Path) -> None:
         os.rename(partial, destination)
         return
     partial.unlink()
+
+
+def _rename_exclusive(partial: Path, destination: Path) -> bool:
+    """Linux's ``renameat2`` with RENAME_NOREPLACE: one step, nothing left over. False where it does not exist."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+    if renameat2 is None:
+        return False
+    here, no_replace = -100, 1  # AT_FDCWD, RENAME_NOREPLACE
+    if renameat2(here, os.fsencode(partial), here, os.fsencode(destination), no_replace) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS):  # a file system or kernel that does not know the flag
+        return False
+    raise OSError(number, os.strerror(number), str(destination))
 
 
 def _sync_folder(folder: Path) -> None:

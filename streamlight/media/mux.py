@@ -7,10 +7,10 @@ import heapq
 import io
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from math import ceil, lcm
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,16 @@ import av
 from av.packet import Packet
 
 from streamlight.errors import MediaError
-from streamlight.media import carry, codecs, readback
+from streamlight.media import carry, codecs, containers, readback
 from streamlight.media.avi import FrameGrid
 from streamlight.media.carry import CarriedStream, NotCarried
 from streamlight.media.destination import check_destination, disk_errors, partial_path, publish
 from streamlight.media.matroska import write_display_size
 from streamlight.media.probing import SourceInfo, open_container
 from streamlight.media.segments import CodedPacket, SegmentInfo, SegmentReader, decoding_times
-from streamlight.media.timeline import Clock, Window
+from streamlight.media.timeline import Clock, Window, cut_chapters
 
 _ORDER_UNITS = 1_000_000_000  # interleaving compares whole nanoseconds
-_MAX_TIMESCALE = (1 << 31) - 1
 
 
 @dataclass(slots=True)
@@ -174,13 +173,22 @@ class _Join:
         if source is not None:
             self.source_tags = dict(source.metadata)
         streams = self._plan(source)
-        covers = _read_covers(address, [s for s in streams if carry.is_cover(s)])
-        self.report.shift = self._shift(streams)
+        covers = carry.read_covers(address, [s for s in streams if carry.is_cover(s)])
+        base, first = self.segments[0].time_base, self.segments[0].first_pts
+        earliest = (first - self.depth * self.step if self.muxer == "mpegts" else first) * base
+        self.report.shift, extra = containers.shift(
+            self.muxer, earliest, streams, origin=self.origin if self.window.start is not None else None
+        )
+        if extra:
+            self.report.losses.append(
+                f"all streams start {float(extra):g} s later: {self.muxer} cannot express times before 0"
+            )
         if self.muxer == "avi":
             self.grid = FrameGrid.measure(self._source_times(), self.segments[0].time_base)
             self.report.losses.extend(self.grid.losses)
+        options = containers.options(self.muxer, base, streams, self._container_tags())
         with av.open(
-            str(partial), "w", format=self.muxer, container_options=self._options(streams), metadata_errors="replace"
+            str(partial), "w", format=self.muxer, container_options=options, metadata_errors="replace"
         ) as output:
             video = self._add_video(output, source)
             outputs = {s.index: self._add(output, s, covers.get(s.index)) for s in streams}
@@ -212,55 +220,6 @@ class _Join:
             return self.info.stream_index
         videos = [s.index for s in source.streams.video if not carry.is_cover(s)] if source is not None else []
         return videos[0] if videos else -1
-
-    def _shift(self, streams: list[Any]) -> Fraction:
-        """Seconds to add to every time: the trim, then whole seconds where the container knows no negative time."""
-        first = self.segments[0].first_pts * self.segments[0].time_base - self.origin
-        lowest = first
-        if self.muxer == "mpegts":  # decoding times are written, so they count too
-            lead = self.depth * self.step * self.segments[0].time_base
-            starts = [
-                s.start_time * s.time_base - self.origin for s in streams if s.start_time is not None and s.time_base
-            ]
-            if self.window.start is not None:
-                starts = [Fraction(-1)] if starts else []
-            lowest = min([first - lead, *starts])
-        shift = -self.origin
-        if lowest < 0:
-            extra = Fraction(ceil(-lowest)) if self.muxer == "mpegts" else -lowest
-            shift += extra
-            self.report.losses.append(
-                f"all streams start {float(extra):g} s later: {self.muxer} cannot express times before 0"
-            )
-        return shift
-
-    def _options(self, streams: list[Any]) -> dict[str, str]:
-        # Packets arrive in order, so libav need not hold any back for streams that are silent for long (subtitles).
-        options = {"max_interleave_delta": "1", "avoid_negative_ts": "disabled"}
-        base = self.segments[0].time_base
-        if self.muxer in ("mp4", "mov"):
-            if base.denominator <= _MAX_TIMESCALE:
-                options["video_track_timescale"] = str(base.denominator)
-            options["movie_timescale"] = str(self._movie_timescale(streams))
-            if self._needs_free_tags(streams):
-                options["movflags"] = "+use_metadata_tags"
-        if self.muxer == "mpegts":
-            options["mpegts_copyts"] = "1"
-        return options
-
-    def _movie_timescale(self, streams: list[Any]) -> int:
-        """A scale in which every stream's start is exact: edit lists are written in it, and its default is 1 ms."""
-        scale = lcm(1000, self.segments[0].time_base.denominator)
-        for stream in streams:
-            rate = getattr(stream.codec_context, "sample_rate", None) or 0
-            if stream.type == "audio" and rate and lcm(scale, rate) <= _MAX_TIMESCALE:
-                scale = lcm(scale, rate)
-        return scale if scale <= _MAX_TIMESCALE else min(self.segments[0].time_base.denominator, _MAX_TIMESCALE)
-
-    def _needs_free_tags(self, streams: list[Any]) -> bool:
-        """MP4 has a fixed list of tags, or free ones; free ones leave no place for cover art."""
-        tags = self._container_tags()
-        return not any(carry.is_cover(s) for s in streams) and any(k.lower() not in readback.MP4_TAGS for k in tags)
 
     def _container_tags(self) -> dict[str, str]:
         tags = self.source_tags | self.metadata
@@ -310,32 +269,10 @@ class _Join:
 
     def _tag(self, output: Any, source: Any) -> None:
         if source is not None:
-            chapters = self._chapters(source.chapters())
+            chapters = cut_chapters(source.chapters(), self.window, self.origin, self.report.shift)
             if chapters:
                 output.set_chapters(chapters)
         output.metadata.update(self._container_tags())
-
-    def _chapters(self, chapters: Iterable[Any]) -> list[Any]:
-        """Chapters shifted like everything else and cut to the window."""
-        kept: list[Any] = []
-        for chapter in chapters:
-            base = Fraction(chapter["time_base"] or 1)
-            start, end = chapter["start"] * base, chapter["end"] * base
-            low = max(start, self.origin) if self.window.start is not None else start
-            high = min(end, self.window.end) if self.window.end is not None else end
-            if low >= high and start < end:
-                continue
-            unit = Fraction(1, _ORDER_UNITS)
-            kept.append(
-                dict(chapter)
-                | {
-                    "id": len(kept) + 1,
-                    "start": round((low + self.report.shift) / unit),
-                    "end": round((high + self.report.shift) / unit),
-                    "time_base": unit,
-                }
-            )
-        return kept
 
     # -- packets ---------------------------------------------------------------------------------------------------
 
@@ -359,7 +296,7 @@ class _Join:
         for index, picture in covers.items():
             carried[index].packets = 1
             if self.muxer != "matroska":
-                output.mux(_cover_packet(picture, outputs[index]))
+                output.mux(carry.cover_packet(picture, outputs[index]))
         for index, entry in carried.items():
             if entry.kind == "attachment":
                 entry.packets = 1 if index in outputs else 0
@@ -471,24 +408,3 @@ def keeps_rotation(destination: str | os.PathLike[str]) -> bool:
 
 def _order(dts: int, base: Fraction) -> int:
     return dts * base.numerator * _ORDER_UNITS // base.denominator
-
-
-def _read_covers(address: str | os.PathLike[str] | None, streams: list[Any]) -> dict[int, bytes]:
-    """The pictures of cover-art streams; demuxers deliver them first."""
-    found: dict[int, bytes] = {}
-    if address is None or not streams:
-        return found
-    with open_container(address) as again:
-        for packet in again.demux([again.streams[s.index] for s in streams]):
-            if packet.size:
-                found.setdefault(packet.stream_index, bytes(packet))
-            if len(found) == len(streams):
-                break
-    return found
-
-
-def _cover_packet(picture: bytes, stream: Any) -> Packet[Any]:
-    packet: Packet[Any] = Packet(picture)
-    packet.pts = packet.dts = 0
-    packet.time_base, packet.is_keyframe, packet.stream = Fraction(stream.time_base), True, stream
-    return packet

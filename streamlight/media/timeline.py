@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
+
+CHAPTER_UNIT = Fraction(1, 1_000_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +70,25 @@ class Clock:
         if self._factor:
             return value * self._factor + self._offset
         return rescale(value, self._source, self._shift, self._target)
+
+
+def cut_chapters(chapters: Iterable[Any], window: Window, origin: Fraction, shift: Fraction) -> list[Any]:
+    """Chapters as PyAV takes them, cut to the window and shifted like everything else.
+
+    Args:
+        chapters: As PyAV gives them.
+        window: Wanted part of the source's clock.
+        origin: Time of the first frame, where a window with a start really begins.
+        shift: Seconds to add.
+    """
+    kept: list[Any] = []
+    for chapter in chapters:
+        base = Fraction(chapter["time_base"] or 1)
+        start, end = chapter["start"] * base, chapter["end"] * base
+        low = max(start, origin) if window.start is not None else start
+        high = min(end, window.end) if window.end is not None else end
+        if low >= high and start < end:
+            continue
+        times = {"start": round((low + shift) / CHAPTER_UNIT), "end": round((high + shift) / CHAPTER_UNIT)}
+        kept.append(dict(chapter) | times | {"id": len(kept) + 1, "time_base": CHAPTER_UNIT})
+    return kept

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from making import constant, ffmpeg, packet_times, write_segments
 
 from streamlight.errors import ConfigError, MediaError
+from streamlight.media import destination
 from streamlight.media.destination import check_destination, disk_errors, partial_path, publish
 from streamlight.media.encode import EncodeSettings
 from streamlight.media.mux import join
@@ -53,11 +55,14 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path, segments):
     assert leftovers(tmp_path) == ["o.mkv"]
 
 
-def test_without_hard_links_the_name_is_checked_again(tmp_path, monkeypatch):
+@pytest.mark.parametrize("links", [True, False])
+def test_without_an_exclusive_rename_a_hard_link_does_it_or_a_second_look(tmp_path, monkeypatch, links):
     def no_links(*_):
         raise OSError(errno.EPERM, "no links here")
 
-    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(destination, "_rename_exclusive", lambda *_: False)
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
     partial, target = tmp_path / ".a.part", tmp_path / "a"
     partial.write_bytes(b"new")
     target.write_bytes(b"old")
@@ -103,7 +108,9 @@ def test_an_unwritable_folder_is_named(tmp_path, monkeypatch):
     def refuse(*_args, **_more):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "touch", refuse)  # root may write everywhere, so permissions alone do not tell
+    monkeypatch.setattr(
+        tempfile, "TemporaryFile", refuse
+    )  # root may write everywhere, so permissions alone do not tell
     with pytest.raises(MediaError, match="cannot be written"):
         check_destination(None, tmp_path / "o.mkv", overwrite=False)
 
