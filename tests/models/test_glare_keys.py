@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from streamlight.errors import ModelError
 from streamlight.models.glare import ARCHITECTURE, VQGAN, AutoencoderConfig, FlowConfig, Glare, GlareConfig
@@ -100,6 +101,28 @@ def test_a_frame_goes_through(name: str, vqgan_inside: dict[str, Tensor]) -> Non
     assert bright.shape == low.shape
     assert torch.isfinite(bright).all()
     assert float(bright.std()) > 0
+
+
+def test_work_at_600x400_is_that_of_the_published_network() -> None:
+    with torch.device("meta"):
+        model = Glare(GlareConfig(codes=8192)).eval()
+        low, latent = torch.rand(1, 3, 400, 600), torch.rand(1, 3, 100, 150)
+    prior, decoder = model.vqgan, model.deformable_decoder
+    assert prior is not None
+    assert decoder is not None
+    with FlopCounterMode(display=False) as counter:
+        conditioning = model.encode(low)
+        parts = [counter.get_total_flops()]
+        normal = prior.decoder.features(latent)
+        parts.append(counter.get_total_flops())
+        decoder.fuse(latent, normal, conditioning.taps)
+        parts.append(counter.get_total_flops())
+    gmacs = [(after - before) / 2e9 for before, after in zip([0, *parts], parts, strict=False)]
+    assert gmacs == pytest.approx([1292, 2133, 2391], abs=0.6)
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        prior.decoder.features(latent)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(2133 - 2 * 5 / 9 * 141.6 + 2.4, abs=4)
 
 
 def test_a_frame_goes_through_the_vqgan() -> None:
