@@ -28,6 +28,8 @@ from streamlight.media.segments import CodedPacket, SegmentInfo, SegmentReader, 
 from streamlight.media.timeline import Clock, Window, cut_chapters
 
 _ORDER_UNITS = 1_000_000_000  # interleaving compares whole nanoseconds
+_NO_EARLY = ("matroska", "webm", "avi")  # a packet that reaches over the start of a window would move the others
+_WARM_UP = Fraction(6, 100)
 
 
 @dataclass(slots=True)
@@ -386,14 +388,13 @@ class _Join:
         end = start + (packet.duration or 0) * packet.time_base
         if self.window.end is not None and start >= self.window.end:
             return False
-        if self.window.start is not None and (end <= self.origin or (start < self.origin and not self._hides_early())):
+        if self.window.start is not None and (end <= self.origin or (start < self.origin and self.muxer in _NO_EARLY)):
             return False
-        # AVI starts every stream at 0: what lies before would push the rest back.
-        return not (self.muxer == "avi" and end + self.report.shift <= 0)
-
-    def _hides_early(self) -> bool:
-        """Whether the container can hold a packet that begins before 0 without moving the others."""
-        return self.muxer in ("mp4", "mov", "mpegts")
+        # AVI starts every stream at 0: what lies before would push the rest back. Others would play what an edit list
+        # of the source hides; only what a decoder needs to warm up (AAC priming) goes along.
+        if self.muxer == "avi":
+            return end + self.report.shift > 0
+        return not (packet.is_discard and self.muxer not in ("mp4", "mov") and end <= self.origin - _WARM_UP)
 
     def _fix_display_size(self, partial: Path) -> None:
         aspect = Fraction(self.header.header["sample_aspect"])

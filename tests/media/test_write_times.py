@@ -222,6 +222,23 @@ def test_late_sound_keeps_its_offset_to_the_sample_in_mp4(tmp_path, folder, rate
     assert packet_times(tmp_path / "o.mov", "a:0")[0][0] == packet_times(source, "a:0")[0][0] > 0
 
 
+@pytest.mark.parametrize("container", ["mp4", "mkv", "ts", "avi"])
+def test_sound_that_an_edit_list_hides_is_not_played(tmp_path, folder, container):
+    """A clip cut without re-encoding: MP4 keeps earlier packets and hides them."""
+    source = tmp_path / "cut.mp4"
+    ffmpeg("-ss", "0.7", "-i", sounding(folder, "aac-0.0.mp4", "aac"), "-c", "copy", source)
+    assert packet_times(source, "a:0")[0][0] < Fraction(-1, 4)
+    report = export(tmp_path / f"o.{container}", constant(25), source)
+    start, samples = sound(source)
+    again, copied = sound(tmp_path / f"o.{container}")
+    if container == "mp4":
+        assert np.array_equal(samples, copied)
+        return
+    assert report.carried[0].cut > 10
+    assert Fraction(0) <= start - (again - report.shift) <= Fraction(1, 10)
+    assert len(copied) - len(samples) < 6000
+
+
 # -- windows -------------------------------------------------------------------------------------------------------
 
 
