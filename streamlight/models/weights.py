@@ -342,7 +342,9 @@ def _non_tensors(state: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _native(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
+    """In float32, and aligned: matrix products of the same numbers differ in the last bit where memory is not."""
+    native = tensor.float() if tensor.is_floating_point() else tensor
+    return native.clone() if native.data_ptr() % 64 else native
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -12,7 +12,7 @@ from streamlight.models.lldiffusion.config import LLDiffusionConfig, UNetConfig,
 from streamlight.models.lldiffusion.model import CARD, LLDiffusion
 from streamlight.models.lldiffusion.preprocess import Padding
 from streamlight.models.lldiffusion.sampling import Sampling
-from streamlight.models.weights import Weights, assemble
+from streamlight.models.weights import Weights, assemble, fingerprint
 
 _MULT: Final = (1, 1, 2, 2, 4, 4)
 
@@ -51,6 +51,7 @@ def build(
     statistics: Literal["tile", "frame"] = "tile",
     tile_batch: int = 8,
     padding: Padding = "least",
+    temperature: float = 1.0,
 ) -> LLDiffusion:
     """Make a model from weights; the sampler's settings are those of :class:`Sampling`.
 
@@ -67,6 +68,7 @@ def build(
         statistics: Where the encoder looks.
         tile_batch: Tiles per call.
         padding: Inner size of frames.
+        temperature: Standard deviation of the start noise.
 
     Raises:
         ModelError: The weights do not fit.
@@ -88,8 +90,14 @@ def build(
     unused = UNUSED if dgnet else (*UNUSED, r"deg_unet\.")
     if not dgnet:
         config = replace(config, dgnet=None)
-    model = assemble(lambda: LLDiffusion(config, sampling=sampling), weights, unused=unused)
-    model.diff_unet.to(working)
+    revision = f"{fingerprint(weights.tensors)}-{working}".replace("torch.", "")
+    model = assemble(
+        lambda: LLDiffusion(config, sampling=sampling, temperature=temperature, revision=revision),
+        weights,
+        unused=unused,
+    )
+    model.diff_unet.to(dtype=working)
+    model.diff_unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
 

@@ -95,14 +95,14 @@ def deduce(state: Mapping[str, Tensor]) -> LLDiffusionConfig:
     ):
         if any(key.startswith(name) for key in state):
             raise ModelError(f"{name}: {meaning} is in no published network and is not supported")
-    encoder_ch = _shape(state, "encoder.encoder.layer1.0.weight_orig")[0]
+    encoder_ch = _kernel(state, "encoder.encoder.layer1.0.weight_orig")[0]
     features: list[int] = []
     while f"encoder.upsample.convs.{len(features)}.2.weight_orig" in state:
-        features.append(_shape(state, f"encoder.upsample.convs.{len(features)}.2.weight_orig")[0])
+        features.append(_kernel(state, f"encoder.upsample.convs.{len(features)}.2.weight_orig")[0])
     if not 1 <= len(features) <= LEVELS:
         raise ModelError(f"encoder.upsample.convs: 1 to {LEVELS} stages are expected, got {len(features)}")
-    dgnet = _unet(state, "deg_unet", features) if "deg_unet.conv_in.weight" in state else None
-    return LLDiffusionConfig(encoder_ch, tuple(features), _unet(state, "diff_unet", features), dgnet)
+    dgnet = _unet(state, "deg_unet") if "deg_unet.conv_in.weight" in state else None
+    return LLDiffusionConfig(encoder_ch, tuple(features), _unet(state, "diff_unet"), dgnet)
 
 
 def current_order(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -139,17 +139,17 @@ def _turned(state: Mapping[str, Tensor], *, old: bool) -> dict[str, Tensor]:
     return {rename(key): value for key, value in state.items()}
 
 
-def _unet(state: Mapping[str, Tensor], prefix: str, features: list[int]) -> UNetConfig:
-    ch, in_channels = _shape(state, f"{prefix}.conv_in.weight")[:2]
+def _unet(state: Mapping[str, Tensor], prefix: str) -> UNetConfig:
+    ch, in_channels = _kernel(state, f"{prefix}.conv_in.weight")
     levels = _count(state, rf"{prefix}\.down\.(\d+)\.block\.")
     if levels != LEVELS:
         raise ModelError(f"{prefix}.down: {LEVELS} levels are expected, got {levels}")
-    widths = [_shape(state, f"{prefix}.down.{level}.block.0.conv1.weight")[0] for level in range(levels)]
+    widths = [_kernel(state, f"{prefix}.down.{level}.block.0.conv1.weight")[0] for level in range(levels)]
     if odd := [width for width in (ch, *widths) if width % ch or width % GROUPS]:
         raise ModelError(f"{prefix}: widths must be multiples of conv_in's {ch} and of {GROUPS}, got {odd[0]}")
     num_res_blocks = _count(state, rf"{prefix}\.down\.0\.block\.(\d+)\.")
     # The first block going up takes the middle's output and the last skip, side by side.
-    joined = _shape(state, f"{prefix}.up.0.block.0.norm1.weight")[0]
+    joined = _shape(state, f"{prefix}.up.0.block.0.norm1.weight", 1)[0]
     if joined != 2 * widths[-1]:
         raise ModelError(
             f"{prefix}.up.0.block.0.norm1.weight: {2 * widths[-1]} channels are expected, got {joined}"
@@ -161,7 +161,7 @@ def _unet(state: Mapping[str, Tensor], prefix: str, features: list[int]) -> UNet
         ch_mult=tuple(width // ch for width in widths),
         num_res_blocks=num_res_blocks,
         attn_levels=tuple(level for level in range(levels) if f"{prefix}.down.{level}.attn.0.q.weight" in state),
-        out_ch=_shape(state, f"{prefix}.conv_out.weight")[0],
+        out_ch=_kernel(state, f"{prefix}.conv_out.weight")[0],
         fuse_mode="cattn" if f"{prefix}.up.fuse.cattns.1.attention.1.weight" in state else "cat",
         time=f"{prefix}.temb.dense.0.weight" in state,
     )
@@ -172,10 +172,15 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     return 1 + max((int(match[1]) for key in state if (match := expression.match(key))), default=-1)
 
 
-def _shape(state: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+def _kernel(state: Mapping[str, Tensor], name: str) -> tuple[int, int]:
+    """Output and input channels of a convolution."""
+    return _shape(state, name, 4)[:2]  # type: ignore[return-value]
+
+
+def _shape(state: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int, ...]:
     if name not in state:
         raise ModelError(f"{name} is missing: this is no complete LLDiffusion network")
     shape = tuple(state[name].shape)
-    if 0 in shape or len(shape) not in (1, 4):
-        raise ModelError(f"{name}: shape {shape} is not one of a weight")
+    if 0 in shape or len(shape) != dimensions:
+        raise ModelError(f"{name}: {dimensions} dimensions are expected, got the shape {shape}")
     return shape

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -17,6 +18,7 @@ from streamlight.models.lldiffusion.preprocess import color_map, pad, padded_siz
 from streamlight.models.lldiffusion.sampling import Sampling, TiledNoise, WholeNoise
 from streamlight.models.lldiffusion.unet import UNet
 from streamlight.models.protocol import Condition, ModelCard, Prior
+from streamlight.models.weights import write_safetensors
 
 CARD: Final = ModelCard(
     name="lldiffusion",
@@ -43,16 +45,35 @@ class LLDiffusion(nn.Module):
     Args:
         config: Shape of the network.
         sampling: Settings of the sampler.
+        temperature: Standard deviation of the start noise when the caller says nothing; trained with 1.
+        revision: Identity of the weights.
+
+    Raises:
+        ConfigError: ``temperature`` is negative.
     """
 
-    def __init__(self, config: LLDiffusionConfig, *, sampling: Sampling | None = None) -> None:
+    def __init__(
+        self,
+        config: LLDiffusionConfig,
+        *,
+        sampling: Sampling | None = None,
+        temperature: float = 1.0,
+        revision: str = "1",
+    ) -> None:
         super().__init__()
+        _check_temperature(temperature)
         self.config = config
+        self.temperature = temperature
         self.sampling = sampling if sampling is not None else Sampling()
         self.encoder = LatentMapEncoder(config.encoder_ch, config.features)
         self.diff_unet = UNet(config.dddm, config.features)
         self.deg_unet = UNet(config.dgnet, config.features) if config.dgnet is not None else None
-        self.card: ModelCard = replace(CARD, parameters=sum(parameter.numel() for parameter in self.parameters()))
+        settings = "-".join(str(value) for value in astuple(self.sampling))
+        self.card: ModelCard = replace(
+            CARD,
+            parameters=sum(parameter.numel() for parameter in self.parameters()),
+            revision=f"{revision}-t{temperature:g}-{settings}",
+        )
 
     def forward(self, x_t: Tensor, y: Tensor, t: Tensor, *, high: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The training forward pass (paper, section 3.4).
@@ -86,10 +107,10 @@ class LLDiffusion(nn.Module):
             ModelError: ``low`` is not such a tensor.
         """
         _check_picture(low, "low")
-        sampling = self.sampling
+        low = low.to(self._device)
         y = 2 * self._padded(low.float()) - 1
         features = {"y": y, "color": color_map(y)}
-        if sampling.whole_encoder:
+        if self.sampling.whole_encoder:
             dtype = self.diff_unet.conv_in.weight.dtype
             features |= {f"degradation_{i}": feature.to(dtype) for i, feature in enumerate(self.encoder(y))}
         return Condition(low, features)
@@ -113,7 +134,7 @@ class LLDiffusion(nn.Module):
         """Sample the bright picture.
 
         Args:
-            latent: Start noise, as :meth:`prior` shapes it.
+            latent: Start noise, as :meth:`prior` shapes it; several may share a condition of one picture.
             condition: Of the dark picture.
             strength: Share of the way from the dark picture (0) to the sampled one (1).
             x_init: Bright picture to start from, ``(N, 3, H, W)`` in [0, 1]: it is noised by ``latent`` up to
@@ -129,7 +150,7 @@ class LLDiffusion(nn.Module):
             ModelError: A tensor has the wrong shape.
             ConfigError: A setting is out of range, or ``x_init`` comes without ``t_start``.
         """
-        low = condition.low
+        low = condition.low.expand(latent.shape[0], -1, -1, -1)
         if strength == 0.0:
             return low
         walk = self.trajectory(latent, condition, x_init=x_init, step_noise=step_noise, generator=generator, **sampling)
@@ -138,6 +159,49 @@ class LLDiffusion(nn.Module):
         height, width = low.shape[-2:]
         bright = ((x[..., :height, :width] + 1) / 2).clamp(0, 1).to(low.dtype)
         return bright if strength == 1.0 else torch.lerp(low, bright, strength)
+
+    def sample(
+        self,
+        low: Tensor,
+        *,
+        samples: int = 1,
+        temperature: float | None = None,
+        generator: torch.Generator | None = None,
+        strength: float = 1.0,
+        **arguments: Any,
+    ) -> Tensor:
+        """Enhance a picture, several times on request; what depends on the dark picture only is computed once.
+
+        Args:
+            low: ``(N, 3, H, W)`` float in [0, 1], RGB.
+            samples: How many results, S.
+            temperature: Standard deviation of the start noise; the model's own if None.
+            generator: Source of the noise; needed unless ``temperature`` is 0.
+            strength: As for :meth:`decode`.
+            **arguments: As for :meth:`decode`.
+
+        Returns:
+            ``(S, N, 3, H, W)``.
+
+        Raises:
+            ModelError: ``low`` is not such a tensor.
+            ConfigError: A setting is out of range, or there is nothing to draw noise from.
+        """
+        temperature = self.temperature if temperature is None else temperature
+        _check_temperature(temperature)
+        if samples < 1:
+            raise ConfigError(f"samples must be 1 or more, got {samples}")
+        if temperature and generator is None:
+            raise ConfigError("the sampler starts from noise: give a generator (or call decode with the noise itself)")
+        condition = self.condition(low)
+        mean = self.prior(condition).mean
+        results = []
+        for _ in range(samples):
+            latent = mean
+            if generator is not None:
+                latent = temperature * torch.randn(mean.shape, generator=generator, device=generator.device).to(mean)
+            results.append(self.decode(latent, condition, strength=strength, generator=generator, **arguments))
+        return torch.stack(results)
 
     def trajectory(
         self,
@@ -154,20 +218,31 @@ class LLDiffusion(nn.Module):
         Gradients are recorded unless switched off.
         """
         settings = self._settings(sampling)
+        condition = _shared(condition, latent)
         y = condition.features["y"]
-        if latent.shape != y.shape:
-            raise ModelError(f"latent must be {tuple(y.shape)}, the padded frame's shape, got {tuple(latent.shape)}")
         times = time_steps(settings.steps, t_start=settings.t_start)
         x = latent.to(y)
         if x_init is not None:
             if settings.t_start is None:
                 raise ConfigError("x_init needs t_start: how far back it is noised, 1 to 999")
-            if x_init.shape != condition.low.shape:
+            if x_init.shape[-3:] != condition.low.shape[-3:] or x_init.shape[0] not in (1, len(y)):
                 raise ModelError(f"x_init must be {tuple(condition.low.shape)} like low, got {tuple(x_init.shape)}")
             x = diffuse(2 * self._padded(x_init.to(y)) - 1, times[0], x)
         noise = [item.to(y) for item in step_noise] if step_noise is not None else None
         predict = self._predictor(condition, settings)
         return ddim(predict, x, times=times, eta=settings.eta, noise=noise, generator=generator)
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights so that :func:`streamlight.load` gives this model back, with the default settings.
+
+        Raises:
+            ModelError: The file cannot be written.
+        """
+        write_safetensors(path, self.state_dict(), metadata={"streamlight.architecture": CARD.name})
+
+    @property
+    def _device(self) -> torch.device:
+        return self.diff_unet.conv_in.weight.device
 
     def _settings(self, changes: dict[str, Any]) -> Sampling:
         if unknown := sorted(set(changes) - {"steps", "eta", "t_start"}):
@@ -191,7 +266,25 @@ class LLDiffusion(nn.Module):
         )
 
 
+def _shared(condition: Condition, latent: Tensor) -> Condition:
+    """The condition of one picture, repeated for as many latents as there are."""
+    count, *shape = condition.features["y"].shape
+    if latent.ndim != 4 or list(latent.shape[1:]) != shape or (count != 1 and latent.shape[0] != count):
+        raise ModelError(f"latent must be {(count, *shape)}, the padded frame's shape, got {tuple(latent.shape)}")
+    if count == latent.shape[0]:
+        return condition
+    features = {name: value.expand(latent.shape[0], -1, -1, -1) for name, value in condition.features.items()}
+    return Condition(condition.low.expand(latent.shape[0], -1, -1, -1), features)
+
+
+def _check_temperature(temperature: float) -> None:
+    if not 0.0 <= temperature < float("inf"):
+        raise ConfigError(f"temperature must be 0 or more, got {temperature}")
+
+
 def _check_picture(image: Tensor, name: str) -> None:
+    if not isinstance(image, Tensor):
+        raise ModelError(f"{name} must be one tensor (N, 3, H, W), frames all of one size, got {type(image).__name__}")
     shape = tuple(image.shape)
     if image.ndim != 4 or shape[1] != 3 or 0 in shape:
         raise ModelError(f"{name} must be (N, 3, H, W), RGB, and not empty, got {shape}")

@@ -137,13 +137,14 @@ class WholeNoise:
     def __init__(self, unet: UNet, static: Tensor, features: Sequence[Tensor]) -> None:
         self._unet = unet
         self._dtype = unet.conv_in.weight.dtype
-        self._static = static.to(self._dtype)
-        self._features = [feature.to(self._dtype) for feature in features]
+        self._static = static.to(dtype=self._dtype, memory_format=torch.channels_last)
+        self._features = [feature.to(dtype=self._dtype, memory_format=torch.channels_last) for feature in features]
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
         """Predicted noise of the state ``x``, ``(N, 3, H, W)``, at time ``t``."""
         time = torch.full((1,), t, device=x.device)
-        return self._unet(torch.cat([x.to(self._dtype), self._static], dim=1), self._features, time).to(x.dtype)
+        x_t = x.to(dtype=self._dtype, memory_format=torch.channels_last)
+        return self._unet(torch.cat([x_t, self._static], dim=1), self._features, time).to(x.dtype)
 
 
 class TiledNoise:
