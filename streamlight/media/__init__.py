@@ -12,6 +12,7 @@ from streamlight.media.frame import ColorSpec, Frame
 if TYPE_CHECKING:
     from streamlight.media.codecs import check_codec as check_codec
     from streamlight.media.codecs import default_codec as default_codec
+    from streamlight.media.codecs import muxer_for as muxer_for
     from streamlight.media.destination import check_destination as check_destination
     from streamlight.media.destination import disk_errors as disk_errors
     from streamlight.media.destination import partial_path as partial_path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from streamlight.media.encode import plan_encoder as plan_encoder
     from streamlight.media.inputs import is_image_name as is_image_name
     from streamlight.media.inputs import list_inputs as list_inputs
+    from streamlight.media.machine import Capabilities as Capabilities
+    from streamlight.media.machine import capabilities as capabilities
     from streamlight.media.mux import JoinReport as JoinReport
     from streamlight.media.mux import join as join
     from streamlight.media.mux import keeps_rotation as keeps_rotation
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from streamlight.media.source import probe as probe
     from streamlight.media.stats import Position as Position
     from streamlight.media.stats import SourceStats as SourceStats
+    from streamlight.media.stills import ImageSink as ImageSink
+    from streamlight.media.stills import StillReport as StillReport
     from streamlight.media.stills import write_still as write_still
     from streamlight.media.urls import as_path as as_path
     from streamlight.media.urls import redact as redact
@@ -55,17 +60,22 @@ _LAZY = {
     "probe": "source",
     "redact": "urls",
     # writing
+    "Capabilities": "machine",
     "EncodeSettings": "encode",
     "EncoderPlan": "encode",
+    "ImageSink": "stills",
     "JoinReport": "mux",
     "SegmentInfo": "segments",
     "SegmentWriter": "segments",
+    "StillReport": "stills",
+    "capabilities": "machine",
     "check_codec": "codecs",
     "check_destination": "destination",
     "default_codec": "codecs",
     "disk_errors": "destination",
     "join": "mux",
     "keeps_rotation": "mux",
+    "muxer_for": "codecs",
     "partial_path": "destination",
     "plan_encoder": "encode",
     "verify_segment": "segments",

@@ -13,8 +13,8 @@ from making import constant, decoded, ffmpeg, ffprobe, make_frames
 
 from streamlight.errors import ConfigError, MediaError
 from streamlight.media import open_source, stillmeta
-from streamlight.media.capabilities import capabilities
 from streamlight.media.frame import ColorSpec, Frame
+from streamlight.media.machine import capabilities
 from streamlight.media.orientation import exif_block, exif_orientation
 from streamlight.media.stills import ImageSink, source_depth, to_rgb, write_still
 
