@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamlight.evaluation.doctor import Diagnosis
-    from streamlight.media.capabilities import EncoderCapability
+    from streamlight.media.machine import EncoderCapability
 
 
 @click.command("doctor")

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from streamlight.evaluation.machine import Machine, describe_machine
-from streamlight.media.capabilities import Capabilities, capabilities
+from streamlight.media.machine import Capabilities, capabilities
 from streamlight.models import cards
 
 ENOUGH_MEMORY = 2 << 30
