@@ -113,6 +113,26 @@ def test_latents_share_one_condition(model: Glare) -> None:
     torch.testing.assert_close(together, alone, rtol=0, atol=2e-5)
 
 
+def test_latents_of_a_batch_come_sample_by_sample(model: Glare) -> None:
+    low = torch.cat([dark(1, 3, 16, 16, seed=1), dark(1, 3, 16, 16, seed=2)])
+    condition = model.condition(low)
+    mean = model.prior(condition).mean
+    once = model.decode(mean, condition)
+    twice = model.decode(mean.repeat(2, 1, 1, 1), condition)
+    torch.testing.assert_close(twice, once.repeat(2, 1, 1, 1), rtol=0, atol=2e-5)
+    assert model.decode(mean.repeat(2, 1, 1, 1), condition, strength=0.0).shape == (4, 3, 16, 16)
+
+
+def test_revision_tells_weights_and_settings_apart(tmp_path: Path, model: Glare) -> None:
+    moved = load_file(NET)
+    moved["deformable_decoder.mix.0.w"] += 1e-3
+    save_file(moved, tmp_path / "net.safetensors")
+    others = [opened(**keywords) for keywords in ({"fidelity": 0.5}, {"dtype": "bfloat16"}, {"padding": "benchmark"})]
+    others.append(load(tmp_path / "net.safetensors", vqgan=VQ))  # type: ignore[arg-type]
+    assert len({model.card.revision, *(other.card.revision for other in others)}) == 5
+    assert opened().card.revision == model.card.revision
+
+
 def test_fidelity_replaces_the_learned_weights() -> None:
     low = dark(1, 3, 16, 16)
     learned = opened()
@@ -183,7 +203,7 @@ def test_bad_pictures(model: Glare, low: Tensor) -> None:
 
 def test_latent_of_another_picture(model: Glare) -> None:
     condition = model.condition(dark(2, 3, 16, 16))
-    for shape in ((2, 3, 5, 4), (1, 3, 4, 4), (3, 3, 4, 4)):
+    for shape in ((2, 3, 5, 4), (1, 3, 4, 4), (3, 3, 4, 4), (0, 3, 4, 4)):
         with pytest.raises(ModelError, match=r"latent must be \(2, 3, 4, 4\)"):
             model.decode(torch.zeros(shape), condition)
 
@@ -207,7 +227,8 @@ def test_named_codebook_and_both_in_one_file(tmp_path: Path, model: Glare) -> No
     combine(NET, VQ, tmp_path / "both.safetensors")
     (tmp_path / "some.safetensors").unlink()
     both = load(tmp_path / "both.safetensors")
-    save_file({k: v.contiguous() for k, v in both.state_dict().items()}, tmp_path / "saved.safetensors")  # type: ignore[attr-defined]
+    assert isinstance(both, Glare)
+    both.save(tmp_path / "saved.safetensors")
     saved = load(tmp_path / "saved.safetensors")
     for other in (named, both, saved):
         assert isinstance(other, Glare)
@@ -216,6 +237,17 @@ def test_named_codebook_and_both_in_one_file(tmp_path: Path, model: Glare) -> No
         combine(NET, VQ, tmp_path / "both.safetensors")
     with pytest.raises(ModelError, match="holds the VQGAN already"):
         load(tmp_path / "both.safetensors", vqgan=VQ)
+
+
+def test_a_saved_model_remembers_what_shapes_do_not_tell(tmp_path: Path, model: Glare) -> None:
+    low = dark(1, 3, 16, 16)
+    other = opened(norm_groups=8)
+    assert not torch.equal(other.sample(low), model.sample(low))
+    other.save(tmp_path / "eight.safetensors")
+    again = load(tmp_path / "eight.safetensors")
+    assert isinstance(again, Glare)
+    assert again.card.revision == other.card.revision
+    assert torch.equal(again.sample(low), other.sample(low))
 
 
 def test_stage_2_file_decodes_through_the_normal_light_decoder(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from streamlight.models.glare.model import CARD, Glare
 from streamlight.models.glare.network import build_network, set_precision
 from streamlight.models.glare.preprocess import Padding
 from streamlight.models.glare.vqgan import NormalLightPrior
-from streamlight.models.weights import Weights, assemble, compare, read_weights, write_safetensors
+from streamlight.models.weights import Weights, assemble, compare, fingerprint, read_weights, write_safetensors
 
 INSIDE: Final = "vqgan."
 """Prefix of the VQGAN's tensors where they share a file with the rest."""
@@ -93,11 +93,10 @@ def build(
         config = replace(config, codes=prior["quantize.embedding.weight"].shape[0])
         inside = {INSIDE + name: tensor for name, tensor in prior.items()}
         weights = replace(weights, tensors={**weights.tensors, **inside})
-    model = assemble(
-        lambda: Glare(config, temperature=temperature, fidelity=fidelity, codebook=codebook, padding=padding),
-        weights,
-        unused=UNUSED,
-    )
+    settings = {"temperature": temperature, "fidelity": fidelity, "codebook": codebook, "padding": padding}
+    model = assemble(lambda: Glare(config, **settings), weights, unused=UNUSED)  # type: ignore[arg-type]
+    identity = f"{fingerprint(model.state_dict())}-g{config.autoencoder.norm_groups}-{working}".replace("torch.", "")
+    model.card = replace(model.card, revision=f"{identity}-{model.card.revision}")
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if working != torch.float32:
         set_precision(model, working)

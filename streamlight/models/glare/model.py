@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import torch
@@ -16,6 +18,7 @@ from streamlight.models.glare.fusion import fidelity_per_level
 from streamlight.models.glare.network import GlareNetwork
 from streamlight.models.glare.preprocess import Border, Padding, border
 from streamlight.models.protocol import Condition, ModelCard, Prior
+from streamlight.models.weights import write_safetensors
 
 CARD: Final = ModelCard(
     name="glare",
@@ -75,7 +78,9 @@ class Glare(GlareNetwork):
         self.fidelity = fidelity
         self.codebook = codebook
         self.padding: Padding = padding
-        self.card: ModelCard = replace(CARD, parameters=sum(parameter.numel() for parameter in self.parameters()))
+        parameters = sum(parameter.numel() for parameter in self.parameters())
+        setting = f"{CARD.revision}-{padding}-t{temperature:g}-f{fidelity}-c{codebook:g}"
+        self.card: ModelCard = replace(CARD, parameters=parameters, revision=setting)
 
     @torch.no_grad()
     def condition(self, low: Tensor, *, noise: Tensor | None = None) -> Condition:
@@ -89,6 +94,7 @@ class Glare(GlareNetwork):
             ModelError: ``low`` is not such a tensor.
         """
         _check_picture(low)
+        low = low.to(self.RRDB.color_conv.weight.device)
         conditioning = self.encode(self._border(low).add(low.float()))
         features = {"features": conditioning.features, "mean": conditioning.mean}
         working = torch.float32 if self.deformable_decoder is None else self.deformable_decoder.dtype
@@ -111,23 +117,24 @@ class Glare(GlareNetwork):
         """Inverse flow, codebook, dual decoder.
 
         Args:
-            latent: As :meth:`prior` shapes it; several latents may share a condition of one picture.
+            latent: ``(S·N, 3, h, w)``: S samples of the N pictures of ``condition``, the N of one sample in a row.
             condition: Of the dark picture.
             strength: Share of the way from the dark picture (0) to the restored one (1).
             fidelity: For this call instead of the model's own setting.
             codebook: For this call instead of the model's own setting.
 
         Returns:
-            ``(N, 3, H, W)`` in [0, 1] for ``strength`` 1, RGB, the size of the dark picture.
+            ``(S·N, 3, H, W)`` in [0, 1], RGB, the size of the dark picture.
 
         Raises:
             ModelError: The latent does not fit the condition.
             ConfigError: A setting is out of range.
         """
-        low = condition.low
+        copies = self._copies(latent, condition)
+        low = _repeated(condition.low, copies)
         if strength == 0.0:
-            return low.expand(latent.shape[0], *low.shape[1:])
-        conditioning = self._conditioning(latent, condition)
+            return low
+        conditioning = self._conditioning(condition, copies)
         image = self.restore(
             self.latent(latent, conditioning),
             conditioning,
@@ -167,27 +174,50 @@ class Glare(GlareNetwork):
             raise ConfigError(f"samples must be 1 or more and temperature 0 or more, got {samples} and {temperature}")
         condition = self.condition(low)
         mean = self.prior(condition).mean
+        if temperature == 0.0:
+            picture = self.decode(mean, condition, strength=strength)
+            return picture[None].expand(samples, *picture.shape)
+        device = mean.device if generator is None else generator.device
         results = []
-        for _ in range(samples):
-            latent = mean
-            if temperature > 0.0:
-                noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-                latent = mean + temperature * noise
-            results.append(self.decode(latent, condition, strength=strength))
+        for _ in range(samples):  # one by one: the decoders' memory is what limits the size of a picture
+            noise = torch.randn(mean.shape, generator=generator, device=device).to(mean)
+            results.append(self.decode(mean + temperature * noise, condition, strength=strength))
         return torch.stack(results)
+
+    def save(self, path: str | Path) -> None:
+        """Write all weights to one file from which :func:`streamlight.load` makes this network again.
+
+        Settings are not stored. Layers in reduced precision are written in it.
+
+        Raises:
+            ModelError: The file cannot be written.
+        """
+        keywords = json.dumps({"norm_groups": self.config.autoencoder.norm_groups})
+        metadata = {"streamlight.architecture": CARD.name, "streamlight.keywords": keywords}
+        write_safetensors(path, self.state_dict(), metadata=metadata)
 
     def _border(self, low: Tensor) -> Border:
         return border(*low.shape[-2:], padding=self.padding, stride=self.config.autoencoder.stride)
 
-    def _conditioning(self, latent: Tensor, condition: Condition) -> Conditioning:
-        maps = condition.features
-        count, *shape = maps["mean"].shape
-        if list(latent.shape[1:]) != shape or (count != 1 and latent.shape[0] != count):
-            raise ModelError(f"latent must be {tuple(maps['mean'].shape)} for this picture, got {tuple(latent.shape)}")
+    def _copies(self, latent: Tensor, condition: Condition) -> int:
+        mean = condition.features["mean"]
+        copies, rest = divmod(latent.shape[0], mean.shape[0])
+        if latent.shape[1:] != mean.shape[1:] or rest or not copies:
+            raise ModelError(
+                f"latent must be {tuple(mean.shape)} for this condition, or a multiple of that number of pictures, "
+                f"got {tuple(latent.shape)}"
+            )
+        return copies
+
+    def _conditioning(self, condition: Condition, copies: int) -> Conditioning:
         levels = self.config.autoencoder.levels - 1 if self.deformable_decoder is not None else 0
         names = ["features", "mean", *(f"{_TAP}{i}" for i in range(levels))]
-        features, mean, *taps = (maps[name].expand(latent.shape[0], *maps[name].shape[1:]) for name in names)
+        features, mean, *taps = (_repeated(condition.features[name], copies) for name in names)
         return Conditioning(features, mean, taps)
+
+
+def _repeated(x: Tensor, copies: int) -> Tensor:
+    return x.repeat(copies, *[1] * (x.ndim - 1)) if copies > 1 else x
 
 
 def _check_picture(low: Tensor) -> None:
