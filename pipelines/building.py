@@ -7,7 +7,10 @@ from pathlib import Path
 from streamlight.config import Config, suggestion
 from streamlight.enhance import Enhancer, EnhanceSettings, build_enhancer
 from streamlight.errors import ConfigError
-from streamlight.models import names
+from streamlight.models import architectures, names
+
+_KEYWORDS = ("dtype", "temperature", "brightness", "fidelity", "steps", "eta", "t_start", "tile")
+"""Options that only some models have; unset ones are left to the model."""
 
 
 def enhancer_for(config: Config) -> Enhancer:
@@ -19,7 +22,7 @@ def enhancer_for(config: Config) -> Enhancer:
         DeviceError: The device is not available.
     """
     model = config.model
-    known = names()
+    known = [*names(), *architectures()]
     if model.name not in known and not Path(model.name).exists():
         raise ConfigError(
             f"unknown model '{model.name}'{suggestion(model.name, known)} (models: {', '.join(known)}, or a file)"
@@ -29,6 +32,10 @@ def enhancer_for(config: Config) -> Enhancer:
         denoise=model.denoise,
         time_constant=model.time_constant,
         working_size=model.working_size,
+        seed=model.seed,
         workers=config.run.workers,
     )
-    return build_enhancer(model.name, device=model.device, settings=settings)
+    keywords = {key: getattr(model, key) for key in _KEYWORDS if getattr(model, key) is not None}
+    if model.weights is not None:
+        keywords["weights"] = model.weights
+    return build_enhancer(model.name, device=model.device, mode=model.mode, settings=settings, **keywords)

@@ -7,6 +7,7 @@ import json
 import os
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from streamlight.config import Config
@@ -72,5 +73,8 @@ def job_identity(source: str | os.PathLike[str], config: Config, model: dict[str
         "model": model,
         "version of": versions(),
     }
+    weights = config.model.weights or config.model.name
+    if Path(weights).is_file():
+        identity["weights"] = input_identity(weights)
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain

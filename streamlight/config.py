@@ -102,6 +102,32 @@ class ModelConfig(_Section):
         0.65, "Seconds over which exposure decisions are smoothed; 0 decides anew on every frame.", ge=0, le=60
     )
     working_size: Whole = _option(480, "Long side of the small copy that the model sees, in pixels.", ge=64, le=4096)
+    weights: str | None = _option(
+        None, "Weights file for a model that comes without.", expected="a .safetensors or .pth file", min_length=1
+    )
+    mode: Literal["auto", "guided", "direct"] = _option(
+        "auto",
+        "Where the model decides: on a small copy (guided), on every pixel (direct), or as it is made for (auto).",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] | None = _option(
+        None, "Working precision of a network. Default: float32.", expected="one of float32, bfloat16, float16"
+    )
+    seed: Whole = _option(0, "Seed of the noise that sampling models start from.", ge=0, le=2**63 - 1)
+    temperature: Real | None = _option(
+        None, "Spread of the latent of llflow, glare and lldiffusion. Default: the model's own.", ge=0, le=10
+    )
+    brightness: Real | None = _option(
+        None, "Brighter (above 0) or darker (below) along the latent of llflow. Default: 0.", ge=-10, le=10
+    )
+    fidelity: Real | None = _option(
+        None, "glare: from the codebook's picture (0) to the camera's detail (1). Default: as learned.", ge=0, le=1
+    )
+    steps: Whole | None = _option(None, "lldiffusion: sampling steps. Default: 25.", ge=1, le=1000)
+    eta: Real | None = _option(None, "lldiffusion: share of fresh noise in each step. Default: 0.", ge=0, le=1)
+    t_start: Whole | None = _option(None, "lldiffusion: time step to start from. Default: the last.", ge=1, le=1000)
+    tile: Whole | None = _option(
+        None, "lldiffusion: side of overlapping tiles, in pixels. Default: the whole frame.", ge=16, le=8192
+    )
     device: str = _option(
         "auto",
         "Where to compute.",
@@ -369,7 +395,7 @@ def _check_keys(origin: str, layer: dict[str, Any]) -> None:
     for section, content in layer.items():
         if section not in Config.model_fields:
             hint = f"; did you mean '{places[section]}'?" if section in places else ""
-            hint = hint or suggestion(section, [*Config.model_fields, *places])
+            hint = hint or suggestion(section, list(Config.model_fields)) or suggestion(section, list(places))
             raise ConfigError(f"{where}unknown key '{section}'{hint}")
         if not isinstance(content, dict):
             raise ConfigError(f"{where}'{section}' is a section and must hold keys, not {content!r}")
