@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import threading
 import time
@@ -186,6 +187,7 @@ def _run_job(
         report.error = str(error) if isinstance(error, StreamlightError) else f"{type(error).__name__}: {error}"
         raise
     finally:
+        gc.collect()  # codecs and pictures hang in reference cycles; a batch must not pile them up
         report.wall_seconds = time.perf_counter() - begin
         report.cpu_seconds = time.process_time() - cpu
         report.peak_memory_bytes = peak_memory()

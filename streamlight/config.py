@@ -177,7 +177,7 @@ class RunConfig(_Section):
     )
     resume: bool = _option(False, "Continue an unfinished job behind its last closed segment.", identity=False)
     queue_frames: Whole = _option(
-        4, "Frames that may wait between two stages; more costs memory.", ge=1, le=256, identity=False
+        2, "Frames that may wait between two stages; more costs memory.", ge=1, le=256, identity=False
     )
     workers: Whole | None = _option(
         None, "Threads that work on one frame. Default: the cores there are, at most 2.", ge=1, le=256, identity=False
