@@ -57,7 +57,7 @@ def build(
 
     Args:
         weights: Tensors by their current names.
-        dtype: Working precision of ``diff_unet``; encoder, colour map and trajectory stay float32.
+        dtype: Working precision of ``diff_unet``; its two ends, encoder, colour map and trajectory stay float32.
         dgnet: Keep DGNET, which only training needs, where the file has it.
         steps: See :class:`Sampling`, as for all that follow.
         eta: Share of fresh noise.
@@ -96,7 +96,7 @@ def build(
         weights,
         unused=unused,
     )
-    model.diff_unet.to(dtype=working)
+    model.diff_unet.work_in(working)
     model.diff_unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 

@@ -107,11 +107,11 @@ class LLDiffusion(nn.Module):
             ModelError: ``low`` is not such a tensor.
         """
         _check_picture(low, "low")
-        low = low.to(self._device)
-        y = 2 * self._padded(low.float()) - 1
+        low = low.to(self.encoder.encoder.conv_7x7.weight.device)
+        y = 2 * self._padded(low.to(self.encoder.encoder.conv_7x7.weight.dtype)) - 1
         features = {"y": y, "color": color_map(y)}
         if self.sampling.whole_encoder:
-            dtype = self.diff_unet.conv_in.weight.dtype
+            dtype = self.diff_unet.working_dtype
             features |= {f"degradation_{i}": feature.to(dtype) for i, feature in enumerate(self.encoder(y))}
         return Condition(low, features)
 
@@ -150,7 +150,8 @@ class LLDiffusion(nn.Module):
             ModelError: A tensor has the wrong shape.
             ConfigError: A setting is out of range, or ``x_init`` comes without ``t_start``.
         """
-        low = condition.low.expand(latent.shape[0], -1, -1, -1)
+        condition = _shared(condition, latent)
+        low = condition.low
         if strength == 0.0:
             return low
         walk = self.trajectory(latent, condition, x_init=x_init, step_noise=step_noise, generator=generator, **sampling)
@@ -239,10 +240,6 @@ class LLDiffusion(nn.Module):
             ModelError: The file cannot be written.
         """
         write_safetensors(path, self.state_dict(), metadata={"streamlight.architecture": CARD.name})
-
-    @property
-    def _device(self) -> torch.device:
-        return self.diff_unet.conv_in.weight.device
 
     def _settings(self, changes: dict[str, Any]) -> Sampling:
         if unknown := sorted(set(changes) - {"steps", "eta", "t_start"}):

@@ -136,15 +136,15 @@ class WholeNoise:
 
     def __init__(self, unet: UNet, static: Tensor, features: Sequence[Tensor]) -> None:
         self._unet = unet
-        self._dtype = unet.conv_in.weight.dtype
-        self._static = static.to(dtype=self._dtype, memory_format=torch.channels_last)
-        self._features = [feature.to(dtype=self._dtype, memory_format=torch.channels_last) for feature in features]
+        dtype = unet.working_dtype
+        self._static = static.contiguous(memory_format=torch.channels_last)
+        self._features = [feature.to(dtype=dtype, memory_format=torch.channels_last) for feature in features]
 
     def __call__(self, x: Tensor, t: int) -> Tensor:
         """Predicted noise of the state ``x``, ``(N, 3, H, W)``, at time ``t``."""
         time = torch.full((1,), t, device=x.device)
-        x_t = x.to(dtype=self._dtype, memory_format=torch.channels_last)
-        return self._unet(torch.cat([x_t, self._static], dim=1), self._features, time).to(x.dtype)
+        x_t = x.contiguous(memory_format=torch.channels_last)
+        return self._unet(torch.cat([x_t, self._static], dim=1), self._features, time)
 
 
 class TiledNoise:
@@ -171,7 +171,7 @@ class TiledNoise:
     ) -> None:
         assert sampling.tile is not None
         self._unet, self._static, self._encode, self._features = unet, static, encode, features
-        self._dtype = unet.conv_in.weight.dtype
+        self._dtype = unet.working_dtype
         self._tile = tile = sampling.tile
         corners = tile_corners(*static.shape[-2:], tile=tile, stride=sampling.distance)
         size = sampling.tile_batch
@@ -190,8 +190,8 @@ class TiledNoise:
         for index, corners in enumerate(self._batches):
             static = self._stack(self._static, corners)
             features = self._tile_features(index, corners, static[:, :3])
-            state = torch.cat([self._stack(x, corners), static], dim=1).to(self._dtype)
-            noise = self._unet(state, [feature.to(self._dtype) for feature in features], time).to(x.dtype)
+            state = torch.cat([self._stack(x, corners), static], dim=1)
+            noise = self._unet(state, features, time)
             for corner, part in zip(corners, noise.split(x.shape[0]), strict=True):
                 self._cut(total, corner).addcmul_(part, self._window.to(x.dtype))
         return total / self._coverage.to(x.dtype)

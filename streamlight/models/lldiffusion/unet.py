@@ -164,8 +164,8 @@ class UNet(nn.Module):
         Returns:
             ``(N, out_ch, H, W)``, not bounded.
         """
-        temb = self.temb(t) if t is not None else None
-        x = self.conv_in(x)
+        temb = self.temb(t).to(self.working_dtype) if t is not None else None
+        x = self.conv_in(x).to(self.working_dtype)
         skips = [x]
         for level in self.down:
             x = level(x, temb, skips)
@@ -176,4 +176,18 @@ class UNet(nn.Module):
             x = self.up[str(index)](x, temb, skips)
         if len(features) == LEVELS:
             x = torch.cat([x, features[-1]], dim=1)
-        return self.conv_out(swish(self.norm_out(x)))
+        return self.conv_out(swish(self.norm_out(x.to(self.conv_out.weight.dtype))))
+
+    def work_in(self, dtype: torch.dtype) -> None:
+        """Set the precision of everything between the first convolution and the head.
+
+        The two ends stay as they are: rounding the state or the predicted noise itself costs more than all the rest,
+        since the first steps of a trajectory magnify it a hundredfold.
+        """
+        for part in (self.down, self.mid, self.up):
+            part.to(dtype)
+
+    @property
+    def working_dtype(self) -> torch.dtype:
+        """Precision between the first convolution and the head; features are wanted in it."""
+        return self.mid.block_1.conv1.weight.dtype
