@@ -406,6 +406,23 @@ def test_stage_1_learns() -> None:
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_training_under_autocast(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = opened().train()
+    low, target, latent = dark(1, 3, 16, 16), torch.rand(1, 3, 16, 16), torch.randn(1, 3, 4, 4)
+    plain = stage2_loss(model, low, latent, train_gt_ratio=0.0)
+    with torch.autocast("cpu", dtype=dtype):
+        likelihood = stage2_loss(model, low, latent, train_gt_ratio=0.0)
+        image = model(low)
+    assert likelihood.dtype == torch.float32
+    torch.testing.assert_close(likelihood, plain, rtol=0.05, atol=0.05)
+    (likelihood + stage3_loss(image.float(), target).total).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    with torch.autocast("cpu", dtype=dtype):
+        assert torch.isfinite(model.eval().sample(low)).all()
+
+
 def test_stage_3_terms() -> None:
     target = torch.rand(1, 3, 32, 32)
     perfect = stage3_loss(target, target, features=lambda image: [image, image[:, :, ::2]])

@@ -67,6 +67,11 @@ class LatentFlow(nn.Module):
         """The steps in the order of :meth:`forward`."""
         return cast(list[FlowStep], list(self.layers))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return self.steps[0].invconv.weight.dtype
+
     def forward(self, z: Tensor, condition: Tensor, logdet: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Latent to Gaussian.
 
@@ -97,13 +102,12 @@ class LatentFlow(nn.Module):
             mean: Mean of the Gaussian, ``(N, z, h, w)``.
 
         Returns:
-            ``(N,)``; computed in float32 whatever autocast says, since float16 is where official training diverges.
+            ``(N,)``; in the type of the flow's weights whatever autocast says: float16 is where official training
+            diverges.
         """
         with torch.autocast(latent.device.type, enabled=False):
-            zero = latent.new_zeros(latent.shape[0])
-            z, logdet = self(
-                latent.float() if latent.dtype != torch.float64 else latent, condition.to(mean.dtype), zero
-            )
+            latent, condition, mean = (value.to(self.dtype) for value in (latent, condition, mean))
+            z, logdet = self(latent, condition, latent.new_zeros(latent.shape[0]))
             assert logdet is not None
             likelihood = logdet + gaussian_log_likelihood(z, mean)
         return -likelihood / (math.log(2.0) * latent.shape[-2] * latent.shape[-1])

@@ -44,8 +44,13 @@ class GlareNetwork(nn.Module):
         return self.RRDB(log_picture(low), taps=self.deformable_decoder is not None)
 
     def latent(self, z: Tensor, conditioning: Conditioning) -> Tensor:
-        """Inverse flow: Gaussian ``z`` to the latent ``z'`` of a normally lit picture; same shape, float32."""
-        return self.flowUpsamplerNet.inverse(z.to(conditioning.features.dtype), conditioning.features)[0]
+        """Inverse flow: Gaussian ``z`` to the latent ``z'`` of a normally lit picture; same shape.
+
+        In the type of the flow's weights whatever autocast says, as a latent that moves a little picks another code.
+        """
+        flow = self.flowUpsamplerNet
+        with torch.autocast(z.device.type, enabled=False):
+            return flow.inverse(z.to(flow.dtype), conditioning.features.to(flow.dtype))[0]
 
     def restore(
         self,
