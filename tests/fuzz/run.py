@@ -31,13 +31,27 @@ class Result:
     outcomes: collections.Counter[str] = field(default_factory=collections.Counter)
     failures: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    loud: bool = False
+
+    def fail(self, text: str) -> None:
+        """Take note of a failure; a loud result prints it at once."""
+        self.failures.append(text)
+        if self.loud:
+            print(text, flush=True)
 
 
 def run_cases(
-    seeds: Path, cases: int, *, seed: int = 1, first: int = 0, workers: int = 2, patience: float = PATIENCE
+    seeds: Path,
+    cases: int,
+    *,
+    seed: int = 1,
+    first: int = 0,
+    workers: int = 2,
+    patience: float = PATIENCE,
+    loud: bool = False,
 ) -> Result:
     """Run cases ``first`` … ``first + cases - 1``, spread over worker processes."""
-    result, lock, begin = Result(), threading.Lock(), time.monotonic()
+    result, lock, begin = Result(loud=loud), threading.Lock(), time.monotonic()
     last = first + cases
     threads = [
         threading.Thread(target=_lane, args=(seeds, first + lane, last, workers, seed, patience, result, lock))
@@ -65,10 +79,10 @@ def _lane(
             return
         if current is None:
             with lock:
-                result.failures.append(f"worker ended before its first case: {problem}")
+                result.fail(f"worker ended before its first case: {problem}")
             return
         with lock:
-            result.failures.append(f"case {current}: {case_file(seeds, current, seed)[2]}: {problem}")
+            result.fail(f"case {current}: {case_file(seeds, current, seed)[2]}: {problem}")
         first = current + step
 
 
@@ -94,7 +108,7 @@ def _listen(
                 elif word == "ok":
                     result.outcomes[rest.split(" ", 1)[0]] += 1
                 elif word == "bad":
-                    result.failures.append(f"case {number}: {rest.strip()}")
+                    result.fail(f"case {number}: {rest.strip()}")
     code = child.wait()
     return (None, None) if code == 0 else (current, f"the process died with exit code {code}")
 
@@ -112,16 +126,14 @@ def main() -> int:
         seeds = Path(folder)
         make_seeds(seeds)
         if options.only is None:
-            result = run_cases(seeds, options.cases, seed=options.seed, workers=options.workers)
+            result = run_cases(seeds, options.cases, seed=options.seed, workers=options.workers, loud=True)
         else:
             if options.keep:
                 name, data, done, _ = case_file(seeds, options.only, options.seed)
                 options.keep.mkdir(parents=True, exist_ok=True)
                 (options.keep / f"{options.only}_{name}").write_bytes(data)
                 print(done)
-            result = run_cases(seeds, 1, seed=options.seed, first=options.only, workers=1)
-    for failure in result.failures:
-        print(failure)
+            result = run_cases(seeds, 1, seed=options.seed, first=options.only, workers=1, loud=True)
     counts = ", ".join(f"{count} {word}" for word, count in sorted(result.outcomes.items()))
     print(f"{counts or 'nothing'}; {len(result.failures)} failed; {result.seconds:.0f} s")
     return 1 if result.failures else 0

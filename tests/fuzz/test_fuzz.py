@@ -9,7 +9,7 @@ from tests.fuzz.mutate import MUTATIONS, mutate
 from tests.fuzz.run import run_cases
 from tests.fuzz.seeds import make_seeds
 
-CASES = 360
+CASES = 600
 
 
 @pytest.fixture(scope="module")
