@@ -233,8 +233,9 @@ def test_eta_takes_its_noise_from_the_caller() -> None:
     given = [torch.randn(latent.shape, generator=generator) for generator in [seeded(5)] for _ in range(2)]
     assert torch.equal(drawn, network.decode(latent, condition, eta=1.0, step_noise=given))
     assert not torch.equal(drawn, plain)
-    with pytest.raises(ConfigError, match="generator"):
-        network.decode(latent, condition, eta=1.0)
+    silent = network.decode(latent, condition, eta=1.0)
+    assert torch.equal(silent, network.decode(latent, condition, eta=1.0))
+    assert torch.equal(silent, network.decode(latent, condition, eta=1.0, generator=seeded(0)))
     with pytest.raises(ConfigError, match="2 steps need as many"):
         network.decode(latent, condition, eta=1.0, step_noise=given[:1])
 

@@ -50,6 +50,7 @@ def build(
     blend: Literal["smooth", "box"] = "smooth",
     statistics: Literal["tile", "frame"] = "tile",
     tile_batch: int = 8,
+    seed: int = 0,
     padding: Padding = "least",
     temperature: float = 1.0,
 ) -> LLDiffusion:
@@ -67,6 +68,7 @@ def build(
         blend: Average of overlapping tiles.
         statistics: Where the encoder looks.
         tile_batch: Tiles per call.
+        seed: Of the fresh noise.
         padding: Inner size of frames.
         temperature: Standard deviation of the start noise.
 
@@ -83,6 +85,7 @@ def build(
         blend=blend,
         statistics=statistics,
         tile_batch=tile_batch,
+        seed=seed,
         padding=padding,
     )
     working = as_dtype(dtype, CARD)

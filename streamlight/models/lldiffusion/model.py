@@ -140,7 +140,7 @@ class LLDiffusion(nn.Module):
             x_init: Bright picture to start from, ``(N, 3, H, W)`` in [0, 1]: it is noised by ``latent`` up to
                 ``t_start``, which must then be set (SDEdit). Without it ``latent`` is the state at the first step.
             step_noise: Noise of each step where ``eta`` is above 0, each the shape of ``latent``.
-            generator: Source of that noise where it is not given.
+            generator: Source of that noise where it is not given; else the ``seed`` of the settings.
             **sampling: ``steps``, ``eta``, ``t_start`` for this call instead of the model's own.
 
         Returns:
@@ -230,6 +230,8 @@ class LLDiffusion(nn.Module):
                 raise ModelError(f"x_init must be {tuple(condition.low.shape)} like low, got {tuple(x_init.shape)}")
             x = diffuse(2 * self._padded(x_init.to(y)) - 1, times[0], x)
         noise = [item.to(y) for item in step_noise] if step_noise is not None else None
+        if generator is None:
+            generator = torch.Generator(device="cpu").manual_seed(settings.seed)
         predict = self._predictor(condition, settings)
         return ddim(predict, x, times=times, eta=settings.eta, noise=noise, generator=generator)
 

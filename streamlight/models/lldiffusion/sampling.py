@@ -41,6 +41,8 @@ class Sampling:
         statistics: Where the encoder sees the picture: each ``"tile"`` for itself, as published, or the ``"frame"``
             at once, which is cheaper and gives all tiles the same idea of the degradation.
         tile_batch: Tiles per network call.
+        seed: Seed of the fresh noise where the caller gives none; every call then draws the same, so that frames of a
+            video do not flicker.
         padding: Up to which size a frame is grown inside; ``"official"`` repeats the published evaluation.
 
     Raises:
@@ -55,6 +57,7 @@ class Sampling:
     blend: Literal["smooth", "box"] = "smooth"
     statistics: Literal["tile", "frame"] = "tile"
     tile_batch: int = 8
+    seed: int = 0
     padding: Padding = "least"
 
     def __post_init__(self) -> None:
