@@ -24,7 +24,7 @@ from streamlight.models.llflow.encoder import ConditionalEncoder, Encoding, nois
 from streamlight.models.llflow.network import ConditionalFlow, LLFlowNetwork
 from streamlight.models.nn.flow import COUPLING_EPS, ActNormConv2d, ConditionalAffineCoupling, FlowStep, ZeroConv2d
 from streamlight.models.nn.rrdb import RESIDUAL, RRDB, SLOPE
-from streamlight.models.nn.strips import Kernel, collect, dense_block, rows_with_halo, strip_rows
+from streamlight.models.nn.strips import Kernel, collect, dense_block, empty, rows_with_halo, strip_rows
 
 
 class PreparedNetwork:
@@ -108,8 +108,8 @@ class PreparedEncoder:
                 features[:, :, -1] = 0.0
             return F.max_pool2d(self.conv_second(features, padding=(0, 1)), 2).float()
 
-        rows = strip_rows(4 * width * nf * x.dtype.itemsize)
-        return collect((n, nf, height // 2, width // 2), x.float(), rows, strip)
+        rows = strip_rows(x, 4 * width * nf * x.dtype.itemsize)
+        return collect((n, nf, height // 2, width // 2), x[:, :3].float(), rows, strip)
 
 
 class PreparedFlow:
@@ -200,9 +200,8 @@ class _Coupling:
 def _hidden(condition: Tensor, batch: int, second: Kernel, strip: Callable[[int, int, int], Tensor]) -> Tensor:
     """The hidden features of a coupling network, in strips of the condition's rows."""
     pictures, channels, height, width = condition.shape
-    rows = strip_rows(width * channels * condition.dtype.itemsize, overlap=2)
-    out = condition.new_empty((batch, second.weight.shape[0], height, width))
-    out = out.contiguous(memory_format=torch.channels_last)
+    rows = strip_rows(condition, width * channels * condition.dtype.itemsize, overlap=2)
+    out = empty((batch, second.weight.shape[0], height, width), condition)
     for picture in range(pictures):
         for start in range(0, height, rows):
             stop = min(height, start + rows)

@@ -45,9 +45,17 @@ class Kernel:
         return F.conv2d(x, self.weight, self.bias, padding=padding)
 
 
-def strip_rows(row_bytes: int, *, overlap: int = 0, limit: int = STRIP_BYTES) -> int:
-    """How many new rows a strip takes so that it and ``overlap`` further rows fit in ``limit`` bytes; at least 6."""
-    return max(6, limit // max(1, row_bytes) - overlap)
+def strip_rows(x: Tensor, row_bytes: int, *, overlap: int = 0, limit: int = STRIP_BYTES) -> int:
+    """Rows per strip of a picture like ``x``, so that they and ``overlap`` further rows fit in ``limit`` bytes.
+
+    At least 6; all rows at once elsewhere than on a CPU, where nothing is gained by strips.
+    """
+    return max(6, limit // max(1, row_bytes) - overlap) if x.device.type == "cpu" else 1 << 30
+
+
+def empty(shape: tuple[int, int, int, int], like: Tensor) -> Tensor:
+    """An uninitialised tensor with channels innermost, of the type and on the device of ``like``."""
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
 def rows_with_halo(x: Tensor, start: int, stop: int, halo: int) -> Tensor:
@@ -77,7 +85,7 @@ def dense_block(x: Tensor, kernels: list[Kernel], *, slope: float, residual: flo
     width = channels + 4 * growth
     dtype = kernels[0].weight.dtype
     if rows is None:
-        rows = strip_rows(x.shape[-1] * width * dtype.itemsize, overlap=_SKEW)
+        rows = strip_rows(x, x.shape[-1] * width * dtype.itemsize, overlap=_SKEW)
     out = torch.empty_like(x, memory_format=torch.channels_last)
     for picture, result in zip(x.split(1), out.split(1), strict=True):
         _DenseStrips(picture, result, kernels, rows, slope, residual).run()
@@ -156,7 +164,7 @@ def collect(
         rows: Rows per strip.
         strip: ``strip(picture, start, stop)`` → ``(1, C, stop - start, W)``.
     """
-    out = like.new_empty(shape).contiguous(memory_format=torch.channels_last)
+    out = empty(shape, like)
     for picture in range(shape[0]):
         for start in range(0, shape[2], rows):
             stop = min(shape[2], start + rows)
