@@ -48,7 +48,7 @@ def key_list(path: Path) -> dict[str, tuple[int, ...]]:
     for line in path.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
             name, shape = line.split("\t")[:2]
-            shapes[name] = tuple(int(size) for size in shape.strip("()").split(",") if size.strip())
+            shapes[name] = tuple(int(size) for size in shape.strip("()[]").split(",") if size.strip())
     return shapes
 
 

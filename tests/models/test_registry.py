@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from llflow_golden import WEIGHTS, tensors
+from llflow_golden import FOLDER, WEIGHTS, key_list, tensors
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from streamlight import load
 from streamlight.errors import ModelError
-from streamlight.models import architectures, cards, check, convert, names
+from streamlight.models import architectures, cards, check, convert, names, registry
 from streamlight.models.llflow import LLFlow
 
 
@@ -60,6 +60,13 @@ def test_a_file_of_no_known_architecture(tmp_path: Path) -> None:
     for action in (load, check):
         with pytest.raises(ModelError, match=r"w\.pth: no known architecture has tensors such as fc\.weight"):
             action(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.parent.glob("*/*keys*.txt")), ids=lambda path: path.stem)
+def test_every_published_file_has_exactly_one_architecture(path: Path) -> None:
+    state = {name.removeprefix("module."): torch.empty(shape, device="meta") for name, shape in key_list(path).items()}
+    claimed = [name for name in architectures() if registry._architecture(name).detect(state)]
+    assert claimed == [path.parent.name]
 
 
 def test_description(tmp_path: Path) -> None:
