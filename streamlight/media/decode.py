@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -138,6 +139,9 @@ class Pass:
         self.container = probing.open_container(options.url)
         self.counts = DecodeCounts()
         self.refused: set[int | None] = set()
+        # PyAV crashes when a container is read after it was closed, or while it is being closed.
+        self._lock = threading.Lock()
+        self._closed = False
         self._error: Exception | None = None
         self._threads = threads or options.thread_count
         try:
@@ -161,8 +165,14 @@ class Pass:
         return redact(fspath(self.options.url))
 
     def close(self) -> None:
-        """Release file and decoder."""
-        self.container.close()
+        """Release file and decoder; may be called from another thread, and then waits for the packet in work."""
+        with self._lock:
+            self._closed = True
+            self.container.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise MediaError(f"'{self.name}' was closed while it was being read")
 
     def packets(self) -> Iterator[Any]:
         """Packets of the stream. A read error ends it early and is kept in ``counts.cut_off``."""
@@ -170,7 +180,9 @@ class Pass:
         reading = self.container.demux(self.stream)
         while True:
             try:
-                packet = next(reading)
+                with self._lock:
+                    self._check_open()
+                    packet = next(reading)
             except (StopIteration, IndexError):
                 # PyAV fails with IndexError at the very end if streams appeared that the header did not announce.
                 return
@@ -226,7 +238,9 @@ class Pass:
     def _send(self, packet: Any) -> list[Any] | None:
         """Pictures that come out for a packet (None: for the end of the stream); None if it is damaged."""
         try:
-            return list(self.stream.codec_context.decode(packet))
+            with self._lock:
+                self._check_open()
+                return list(self.stream.codec_context.decode(packet))
         except EOFError:
             return []
         except av.error.FFmpegError as error:

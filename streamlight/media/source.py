@@ -52,6 +52,7 @@ class Source:
         self._mode = deinterlace
         self._resume = resume
         self._passes: list[Pass] = []
+        self._closed = False
         self._base = (0, 0, 0)
         self._last: int | None = None
         try:
@@ -98,7 +99,11 @@ class Source:
         return redact(fspath(self._options.url))
 
     def close(self) -> None:
-        """Release the file and the decoder. Frames already delivered stay valid."""
+        """Release the file and the decoder. Frames already delivered stay valid.
+
+        Another thread that still iterates :meth:`frames` gets a :class:`MediaError`.
+        """
+        self._closed = True
         self._primed = None
         for opened in self._passes:
             opened.close()
@@ -293,6 +298,8 @@ class Source:
         raise MediaError(f"'{self.name}' has no frames {' '.join(parts)}")
 
     def _new_pass(self) -> Pass:
+        if self._closed:
+            raise MediaError(f"'{self.name}' was closed while it was being read")
         index = self._passes[0].stream.index if self._passes else None
         opened = Pass(self._options, stream_index=index)
         self._passes.append(opened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -221,3 +222,39 @@ def test_closing_early_leaves_no_thread(tmp_path: Path) -> None:
     assert threading.active_count() == before
     if files:
         assert len(list(Path("/proc/self/fd").iterdir())) <= files
+
+
+@needs_ffmpeg
+def test_reading_a_closed_source_is_an_error_and_no_crash(tmp_path: Path) -> None:
+    path = ffmpeg(tmp_path / "a.mp4", *moving(), *X264)
+    with open_source(path) as source:
+        frames = source.frames()
+        kept = next(frames)
+    with pytest.raises(MediaError, match="was closed"):
+        list(frames)
+    assert kept.planes[0].any()
+
+
+@needs_ffmpeg
+def test_closing_from_another_thread(tmp_path: Path) -> None:
+    import threading
+
+    path = ffmpeg(tmp_path / "a.mp4", *moving(), *X264)
+
+    def read_and_close_after(count: int, *, wait: bool) -> None:
+        source = open_source(path)
+        closer = threading.Thread(target=source.close)
+        try:
+            for number, _ in enumerate(source.frames()):
+                if number == count:
+                    closer.start()
+                    if wait:
+                        closer.join()
+        finally:
+            closer.join()
+
+    for count in range(8):
+        with pytest.raises(MediaError, match="was closed"):
+            read_and_close_after(count, wait=True)
+        with contextlib.suppress(MediaError):  # reading may come to its end first
+            read_and_close_after(count, wait=False)
