@@ -10,8 +10,12 @@ from torch import Tensor, nn
 
 from streamlight.models.nn.resblock import group_norm
 
-_SCORES: Final = 4 * 2**20
-"""Number of scores held at a time (a block of queries times all keys): they stay in the last-level cache."""
+_QUERIES: Final = 1024
+"""Queries per block. Keys and values are laid out anew for every block, which small blocks do not pay for; larger ones
+gain nothing (measured with 6,000 and 16,000 positions of 128 and 512 channels)."""
+
+_SCORES: Final = 96 * 2**20
+"""Largest number of scores held at a time (a block of queries times all keys)."""
 
 
 class SpatialAttention(nn.Module):
@@ -53,7 +57,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
     scale = query.shape[-1] ** -0.5
     out = torch.empty_like(query, memory_format=torch.contiguous_format)
-    rows = max(1, _SCORES // key.shape[1])
+    rows = max(1, min(_QUERIES, _SCORES // key.shape[1]))
     for queries, keys, values, into in zip(query, key, value, out, strict=True):
         columns = values.t().contiguous()
         for start in range(0, queries.shape[0], rows):

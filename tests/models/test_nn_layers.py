@@ -1,0 +1,165 @@
+"""Layers that models share, against the plain formula."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from streamlight.models.nn import attention
+from streamlight.models.nn.attention import SpatialAttention, attend, matmul_t
+from streamlight.models.nn.deform import ModulatedDeformConv2d, deform_conv2d
+from streamlight.models.nn.padding import mirror
+from streamlight.models.nn.resblock import Downsample, ResBlock, Upsample
+from streamlight.models.nn.vq import VectorQuantizer
+
+
+def explicit(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return torch.softmax(query @ key.mT * query.shape[-1] ** -0.5, -1) @ value
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 10_000])
+def test_attention_in_blocks_is_attention(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(attention, "_SCORES", block * 33)
+    query, key, value = torch.randn(2, 50, 12), torch.randn(2, 33, 12), torch.randn(2, 33, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(attend(query, key, value), explicit(query, key, value), rtol=1e-5, atol=1e-6)
+
+
+def test_attention_has_the_gradient_of_the_formula() -> None:
+    leaves = [torch.randn(1, 9, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    assert torch.autograd.gradcheck(attend, leaves)
+    torch.testing.assert_close(attend(*leaves), explicit(*leaves))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_attention_in_other_precisions(dtype: torch.dtype) -> None:
+    query, key, value = (torch.randn(1, 40, 8) for _ in range(3))
+    with torch.no_grad():
+        found = attend(query.to(dtype), key.to(dtype), value.to(dtype))
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), explicit(query, key, value), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_product_with_the_transpose(contiguous: bool) -> None:
+    a, b = (
+        (torch.randn(37, 24), torch.randn(41, 24)) if contiguous else (torch.randn(24, 37).t(), torch.randn(24, 41).t())
+    )
+    torch.testing.assert_close(matmul_t(a, b), a @ b.t(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_blocks_give_the_same_with_and_without_gradients(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 8, 6, 10).contiguous(memory_format=layout)
+    kept = x.clone()
+    layers = [
+        ResBlock(8, 12, groups=4),
+        ResBlock(8, 8, groups=4),
+        SpatialAttention(8, groups=4),
+        Downsample(8),
+        Upsample(8),
+    ]
+    for layer in layers:
+        with torch.no_grad():
+            fast = layer(x)
+        torch.testing.assert_close(fast, layer(x).detach(), rtol=1e-5, atol=2e-6)
+        assert torch.equal(x, kept), f"{type(layer).__name__} overwrote its input"
+
+
+def test_upsample_is_nearest_then_convolution() -> None:
+    layer = Upsample(3)
+    x = torch.randn(1, 3, 4, 1)
+    with torch.no_grad():
+        plain = layer.conv(x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+        torch.testing.assert_close(layer(x), plain, rtol=1e-5, atol=1e-6)
+
+
+def test_downsample_pads_below_and_right_only() -> None:
+    layer = Downsample(1)
+    x = torch.zeros(1, 1, 5, 4)
+    x[0, 0, 0, 0] = 1.0
+    with torch.no_grad():
+        found = layer(x)
+        assert found.shape == (1, 1, 2, 2)
+        torch.testing.assert_close(found[0, 0, 0, 0], layer.conv.weight[0, 0, 0, 0] + layer.conv.bias[0])
+
+
+def test_quantiser_blocks_and_ties(monkeypatch: pytest.MonkeyPatch) -> None:
+    quantizer = VectorQuantizer(20, 4)
+    z = torch.randn(2, 4, 5, 7) * 0.05
+    whole = quantizer.nearest(z)
+    monkeypatch.setattr("streamlight.models.nn.vq._DISTANCES", 20 * 3)
+    assert torch.equal(quantizer.nearest(z), whole)
+    flat = z.permute(0, 2, 3, 1).reshape(-1, 4).double()
+    expected = torch.cdist(flat, quantizer.embedding.weight.detach().double()).argmin(1)
+    assert torch.equal(whole.flatten(), expected)
+    codes = quantizer.embedding.weight.detach()
+    assert torch.equal(quantizer.lookup(codes.t().reshape(1, 4, 4, 5)).detach(), codes.t().reshape(1, 4, 4, 5))
+
+
+def test_quantiser_gradients() -> None:
+    quantizer = VectorQuantizer(20, 3)
+    z = torch.randn(1, 3, 4, 4, requires_grad=True)
+    found = quantizer(z)
+    (through,) = torch.autograd.grad(found.values.sum(), z, retain_graph=True)
+    assert torch.equal(through, torch.ones_like(z))
+    pull, codebook = torch.autograd.grad(found.loss, (z, quantizer.embedding.weight))
+    torch.testing.assert_close(pull, 0.25 * 2.0 * (z - found.values).detach() / z.numel())
+    assert float(codebook.abs().sum()) > 0
+
+
+def test_undisplaced_deformable_convolution_is_a_convolution() -> None:
+    x, weight, bias = torch.randn(2, 8, 5, 6), torch.randn(4, 8, 3, 3), torch.randn(4)
+    found = deform_conv2d(x, torch.zeros(2, 72, 5, 6), torch.ones(2, 36, 5, 6), weight, bias)
+    torch.testing.assert_close(found, F.conv2d(x, weight, bias, padding=1), rtol=1e-5, atol=1e-5)
+
+
+def test_whole_displacement_reads_the_pixel_there_and_zero_outside() -> None:
+    x = torch.arange(1.0, 21.0).view(1, 1, 4, 5)
+    offset = torch.zeros(1, 18, 4, 5)
+    offset[:, 8], offset[:, 9] = 1.0, -2.0  # centre tap: one row down, two columns left
+    weight = torch.zeros(1, 1, 3, 3)
+    weight[0, 0, 1, 1] = 1.0
+    found = deform_conv2d(x, offset, torch.ones(1, 9, 4, 5), weight)
+    expected = torch.zeros(4, 5)
+    expected[:3, 2:] = x[0, 0, 1:, :3]
+    torch.testing.assert_close(found[0, 0], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (5, 1)])
+def test_deformable_convolution_of_thin_pictures(shape: tuple[int, int]) -> None:
+    layer = ModulatedDeformConv2d(4, 3)
+    x, guide = torch.randn(1, 4, *shape), torch.randn(1, 4, *shape)
+    with torch.no_grad():
+        expected = F.conv2d(x, layer.weight * 0.5, layer.bias, padding=1)  # untrained: no offsets, masks of a half
+        torch.testing.assert_close(layer(x, guide), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_deformable_convolution_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, offset, mask = torch.randn(1, 8, 9, 7), torch.randn(1, 72, 9, 7) * 3.0, torch.rand(1, 36, 9, 7)
+    weight = torch.randn(6, 8, 3, 3)
+    with torch.no_grad():
+        whole = deform_conv2d(x, offset, mask, weight)
+        monkeypatch.setattr("streamlight.models.nn.deform._SAMPLES", 8 * 9 * 7 * 2)
+        torch.testing.assert_close(deform_conv2d(x, offset, mask, weight), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_deformable_convolution_gradients() -> None:
+    torch.manual_seed(3)
+    shapes = ((1, 4, 3, 4), (1, 36, 3, 4), (1, 18, 3, 4), (2, 4, 3, 3))
+    leaves = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    assert torch.autograd.gradcheck(deform_conv2d, leaves, atol=1e-4)
+
+
+@pytest.mark.parametrize(("repeat_edge", "mode"), [(False, "reflect"), (True, "symmetric")])
+@pytest.mark.parametrize("shape", [(4, 6), (1, 5), (2, 1), (3, 3)])
+def test_mirror_is_numpy_padding(repeat_edge: bool, mode: str, shape: tuple[int, int]) -> None:
+    x = torch.randn(2, *shape)
+    found = mirror(x, top=5, bottom=3, left=0, right=9, repeat_edge=repeat_edge)
+    expected = np.pad(x.numpy(), ((0, 0), (5, 3), (0, 9)), mode=mode)  # type: ignore[call-overload]
+    assert np.array_equal(found.numpy(), expected)
+    assert mirror(x) is x
