@@ -23,7 +23,7 @@ from streamlight.config import Config, load_config
 from streamlight.engine import Report, peak_memory
 from streamlight.enhance import Enhancer
 from streamlight.errors import ConfigError, MediaError, StreamlightError
-from streamlight.media import is_image_name, probe, redact
+from streamlight.media import as_path, is_image_name, probe, redact
 
 __all__ = ["Progress", "enhance_many", "enhance_video"]
 
@@ -173,6 +173,7 @@ def _run_job(
     """Do one job and fill in its report, also when it fails."""
     begin, cpu = time.perf_counter(), time.process_time()
     try:
+        _refuse_pipe(source)
         is_image = probe(source).is_image
         if is_image != is_image_name(destination):
             kinds = ("an image", "a video") if is_image else ("a video", "an image")
@@ -193,3 +194,10 @@ def _run_job(
         report.peak_memory_bytes = peak_memory()
         written = report.frames.get("out", 0) - report.frames.get("resumed", 0)
         report.fps = written / report.wall_seconds if report.wall_seconds > 0 else 0.0
+
+
+def _refuse_pipe(source: str | os.PathLike[str]) -> None:
+    """A job reads its input several times: to look at it, for the picture, for the other streams, and to resume."""
+    path = as_path(source)
+    if path is not None and path.exists() and not (path.is_file() or path.is_dir()):
+        raise MediaError(f"'{path}' is a pipe or a device, which can be read only once; save it to a file first")

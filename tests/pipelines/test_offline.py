@@ -296,6 +296,13 @@ def test_plans(tmp_path, clip, photo):
         plan_jobs([], tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(MediaError, match="read only once"):
+        enhance_video(tmp_path / "pipe.mp4", tmp_path / "out.mp4")
+
+
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_turned_planes(turns):
     luma = np.arange(8, dtype=np.uint8).reshape(2, 4)
