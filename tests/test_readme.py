@@ -42,3 +42,14 @@ def test_options_in_examples_exist() -> None:
         assert {word for word in words if word.startswith("--")} <= known, line
     for flag in set(re.findall(r"`(--[a-z-]+)", README)):
         assert flag in known | {"--cases"}, flag
+
+
+def test_figures_are_what_bench_printed() -> None:
+    """docs/insert_bench.py copies docs/bench.txt word for word; figures change only with a new run."""
+    quoted = README.partition("<!-- bench -->\n")[2].partition("<!-- end of bench -->")[0]
+    source = REPO / "docs" / "bench.txt"
+    if not source.exists():
+        assert "No figures yet" in quoted
+        return
+    printed = source.read_text(encoding="utf-8")
+    assert quoted.strip().strip("`").removeprefix("text").split() == printed.split()
