@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamlight.cli import _console
+from streamlight.cli._groups import DefaultGroup
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
     from streamlight.evaluation.bench import BenchResult, ClipResult
 
 
-@click.command("bench")
+@click.group("bench", cls=DefaultGroup, default="video", no_args_is_help=False)
+def command() -> None:
+    """Measure speed and memory on this machine: of the video pipeline, or of the generative models."""
+
+
+@command.command("video")
 @click.argument("clips", nargs=-1, metavar="[CLIP]...")
 @click.option("--preset", "presets", multiple=True, metavar="NAME", help="Preset to measure; may be given repeatedly.")
 @click.option("--repeat", default=3, show_default=True, help="Runs of every case; the median counts.")
@@ -25,7 +31,9 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
 @_console.common_options
-def command(clips: tuple[str, ...], presets: tuple[str, ...], repeat: int, long: int, json_target: str | None) -> None:
+def bench_video(
+    clips: tuple[str, ...], presets: tuple[str, ...], repeat: int, long: int, json_target: str | None
+) -> None:
     """Measure decoding, enhancing and encoding alone, then whole jobs, on CLIPs or on two synthetic 1080p clips.
 
     Takes some minutes. Close other programs first: the figures are of the machine as it is.
@@ -44,6 +52,37 @@ def command(clips: tuple[str, ...], presets: tuple[str, ...], repeat: int, long:
     _console.write_json(json_target, result.to_dict())
     if json_target != "-":
         _show(result)
+
+
+@command.command("models")
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option("--dtype", "dtypes", multiple=True, metavar="NAME", help="Precision; may be given repeatedly.")
+@click.option("--size", metavar="WxH", help="Picture size instead of each target's own.")
+@click.option("--repeat", default=1, show_default=True, help="Timed runs of every case; the median counts.")
+@click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
+@_console.common_options
+def bench_models(
+    targets: tuple[str, ...], dtypes: tuple[str, ...], size: str | None, repeat: int, json_target: str | None
+) -> None:
+    """Measure TARGETs (llflow, llflow-small, glare, lldiffusion-step; default all) with random weights.
+
+    Takes minutes: the large networks need half a minute a picture on two cores.
+    """
+    from streamlight.evaluation.model_bench import DTYPES, TARGETS, bench_models, parse_size
+
+    _console.check_json_target(json_target)
+    result = bench_models(
+        targets or tuple(TARGETS),
+        dtypes=dtypes or DTYPES,
+        size=parse_size(size) if size else None,
+        repeat=repeat,
+        command=shlex.join(["streamlight", *sys.argv[1:]]),
+        progress=_console.say,
+    )
+    _console.write_json(json_target, result.to_dict())
+    if json_target != "-":
+        for line in result.lines():
+            click.echo(line)
 
 
 def _show(result: BenchResult) -> None:

@@ -1,17 +1,23 @@
-"""List the models, what they are for, and their licences."""
+"""List the models, say what a weights file is, convert one."""
 
 from __future__ import annotations
 
 import click
 
 from streamlight.cli import _console
+from streamlight.cli._groups import DefaultGroup
 
 
-@click.command("models")
+@click.group("models", cls=DefaultGroup, default="list", no_args_is_help=False)
+def command() -> None:
+    """List the models that --model takes, or look into a weights file."""
+
+
+@command.command("list")
 @click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
 @_console.common_options
-def command(json_target: str | None) -> None:
-    """List the models that --model takes."""
+def list_models(json_target: str | None) -> None:
+    """List the models that --model takes, what they are for, and their licences."""
     from streamlight.models import cards
 
     _console.check_json_target(json_target)
@@ -20,6 +26,37 @@ def command(json_target: str | None) -> None:
         _console.write_json(json_target, [card.to_dict() for card in found])
         return
     for card in found:
-        size = f"{card.parameters:,} parameters" if card.parameters else "no weights"
+        size = f"{card.parameters:,} parameters" if card.parameters else "no weights in the package"
         click.echo(f"{card.name:<14}{card.summary}")
         click.echo(f"{'':<14}{size}; licence {card.licence}; trained on {card.training_data}")
+
+
+@command.command("check")
+@click.argument("file")
+@click.option("--ema", is_flag=True, help="Look at the averaged weights of a training checkpoint.")
+@click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
+@_console.common_options
+def check_file(file: str, ema: bool, json_target: str | None) -> int:
+    """Say what a weights FILE is and what is missing or too much in it; exit code 1 if it cannot be used."""
+    from streamlight.models import check
+
+    _console.check_json_target(json_target)
+    description = check(file, ema=ema)
+    _console.write_json(json_target, description.to_dict())
+    if json_target != "-":
+        click.echo("\n".join(description.lines()))
+    return 0 if description.usable else 1
+
+
+@command.command("convert")
+@click.argument("source")
+@click.argument("target")
+@click.option("--ema", is_flag=True, help="Take the averaged weights of a training checkpoint.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@_console.common_options
+def convert_file(source: str, target: str, ema: bool, overwrite: bool) -> None:
+    """Write the weights of SOURCE (.pth or .safetensors) to TARGET (.safetensors): same names, same bits."""
+    from streamlight.models import convert
+
+    description = convert(source, target, ema=ema, overwrite=overwrite)
+    _console.say(f"{target}: {description.architecture}, {description.parameters:,} parameters")

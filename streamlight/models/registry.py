@@ -82,6 +82,26 @@ class Description:
         """The description as plain types, for JSON."""
         return {**asdict(self), "usable": self.usable}
 
+    def lines(self) -> list[str]:
+        """The description in words, a line a fact."""
+        shape = ", ".join(f"{key} {value}" for key, value in self.configuration.items())
+        known = f"the shape of the published {' or '.join(self.published)}" if self.published else "a shape of its own"
+        averaged = {"used": "averaged weights", "available": "plain weights (averaged ones with --ema)"}
+        facts = [
+            f"{self.path}: {self.architecture}, {known}",
+            f"  {self.parameters:,} parameters in {self.tensors} tensors, {self.live:,} in use"
+            f" ({', '.join(f'{count} {dtype}' for dtype, count in self.dtypes.items())})",
+            f"  stored as {self.container}" + (f", entry {self.entry!r}" if self.entry else ""),
+            f"  shape: {shape}",
+            f"  licence: {self.licence}",
+        ]
+        if self.ema in averaged:
+            facts.append(f"  {averaged[self.ema]}")
+        if self.beside:
+            facts.append(f"  also in the file: {', '.join(self.beside)}")
+        facts += [f"  {problem}" for problem in self.fit.problems()]
+        return [*facts, "  usable" if self.usable else "  NOT usable"]
+
 
 def names() -> list[str]:
     """Names that :func:`load` accepts without a file."""
@@ -91,6 +111,17 @@ def names() -> list[str]:
 def architectures() -> list[str]:
     """Names of the architectures that are opened from a weights file."""
     return list(_ARCHITECTURES)
+
+
+def architecture(name: str) -> Architecture:
+    """The entry of one of :func:`architectures`.
+
+    Raises:
+        ModelError: There is none of this name.
+    """
+    if name not in _ARCHITECTURES:
+        raise ModelError(f"unknown architecture {name!r}; available: {', '.join(_ARCHITECTURES)}")
+    return _architecture(name)
 
 
 def cards() -> list[ModelCard]:
