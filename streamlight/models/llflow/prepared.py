@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from streamlight.models.llflow.encoder import ConditionalEncoder, Encoding, noise_map, raw_color_map
 from streamlight.models.llflow.network import ConditionalFlow, LLFlowNetwork
+from streamlight.models.nn.bands import in_bands
 from streamlight.models.nn.flow import COUPLING_EPS, ActNormConv2d, ConditionalAffineCoupling, FlowStep, ZeroConv2d
 from streamlight.models.nn.rrdb import RESIDUAL, RRDB, SLOPE
 from streamlight.models.nn.strips import Kernel, collect, dense_block, empty, rows_with_halo, strip_rows
@@ -178,7 +179,7 @@ class _Coupling:
             rows = rows_with_halo(condition[picture : picture + 1], start, stop, 1)
             return F.relu_(second(F.relu_(first(rows, padding=(0, 1)))))
 
-        return last(_hidden(condition, condition.shape[0], second, strip))
+        return _convolved(last, _hidden(condition, condition.shape[0], second, strip))
 
     def _affine(self, z1: Tensor, condition: Tensor) -> Tensor:
         first, second, last = self.affine
@@ -194,7 +195,7 @@ class _Coupling:
                 strips.append(F.relu_(second(F.relu_(self.affine_z(own, padding=(0, 1)).add_(shared)))))
             return torch.cat(strips) if copies > 1 else strips[0]
 
-        return last(_hidden(condition, z1.shape[0], second, strip))
+        return _convolved(last, _hidden(condition, z1.shape[0], second, strip))
 
 
 def _hidden(condition: Tensor, batch: int, second: Kernel, strip: Callable[[int, int, int], Tensor]) -> Tensor:
@@ -203,9 +204,25 @@ def _hidden(condition: Tensor, batch: int, second: Kernel, strip: Callable[[int,
     rows = strip_rows(condition, width * channels * condition.dtype.itemsize, overlap=2)
     out = empty((batch, second.weight.shape[0], height, width), condition)
     for picture in range(pictures):
-        for start in range(0, height, rows):
-            stop = min(height, start + rows)
-            out[picture::pictures, :, start:stop] = strip(picture, start, stop)
+
+        def band(first: int, last: int, picture: int = picture) -> None:
+            for start in range(first, last, rows):
+                stop = min(last, start + rows)
+                out[picture::pictures, :, start:stop] = strip(picture, start, stop)
+
+        in_bands(height, band, device=condition.device)
+    return out
+
+
+def _convolved(kernel: Kernel, x: Tensor) -> Tensor:
+    """A 3x3 convolution in bands of rows."""
+    n, _, height, width = x.shape
+    out = empty((n, kernel.weight.shape[0], height, width), x)
+
+    def band(start: int, stop: int) -> None:
+        out[:, :, start:stop] = kernel(rows_with_halo(x, start, stop, 1), padding=(0, 1))
+
+    in_bands(height, band, device=x.device)
     return out
 
 

@@ -2,7 +2,7 @@
 
 A 3x3 convolution of a full frame is bound by memory on a CPU: every layer writes and reads tens of megabytes. Done in
 strips, with each layer one row behind the layer before it, only the chain's input and output travel. The numbers are
-the same as for whole frames: no row is computed twice, none from other neighbours. Channels lie innermost
+the same as for whole frames: every row is computed from the same neighbours. Channels lie innermost
 (``channels_last``), so a strip of one picture is one piece of memory.
 """
 
@@ -15,6 +15,8 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from streamlight.models.nn.bands import in_bands
 
 STRIP_BYTES: Final = 8 << 20
 """What the buffer of one strip may take: it should stay in the last-level cache of a small machine."""
@@ -88,7 +90,11 @@ def dense_block(x: Tensor, kernels: list[Kernel], *, slope: float, residual: flo
         rows = strip_rows(x, x.shape[-1] * width * dtype.itemsize, overlap=_SKEW)
     out = torch.empty_like(x, memory_format=torch.channels_last)
     for picture, result in zip(x.split(1), out.split(1), strict=True):
-        _DenseStrips(picture, result, kernels, rows, slope, residual).run()
+
+        def band(start: int, stop: int, picture: Tensor = picture, result: Tensor = result) -> None:
+            _DenseStrips(picture, result, kernels, rows, slope, residual).run(start, stop)
+
+        in_bands(x.shape[-2], band, device=x.device)
     return out
 
 
@@ -103,15 +109,23 @@ class _DenseStrips:
         self.x, self.out, self.kernels, self.slope, self.residual = x, out, kernels, slope, residual
         growth, self.channels = kernels[0].weight.shape[:2]
         self.ends = [self.channels + growth * layer for layer in range(5)]
-        self.height = x.shape[-2]
-        capacity = min(rows + _SKEW, self.height + 2)
-        self.buffer = x.new_empty((1, capacity, x.shape[-1], self.channels + 4 * growth), dtype=kernels[0].weight.dtype)
-        self.buffer[:, 0] = 0.0  # the row above the picture
-        self.top = -1
-        self.loaded = 0
-        self.done = [0] * 5
+        self.height, self.rows = x.shape[-2], rows
 
-    def run(self) -> None:
+    def run(self, start: int, stop: int) -> None:
+        """Compute rows ``start`` to ``stop``.
+
+        They depend on five rows more on either side. Beyond those is taken for the picture's border; what is wrong
+        about that reaches one row further with each layer, and just not the rows wanted.
+        """
+        self.keep = (start, stop)
+        first, self.height = max(0, start - 5), min(self.height, stop + 5)
+        capacity = min(self.rows + _SKEW, self.height - first + 2)
+        shape = (1, capacity, self.x.shape[-1], self.ends[-1])
+        self.buffer = self.x.new_empty(shape, dtype=self.kernels[0].weight.dtype)
+        self.buffer[:, 0] = 0.0  # the row above the picture
+        self.top = first - 1
+        self.loaded = first
+        self.done = [first] * 5
         while self.done[-1] < self.height:
             self._advance()
             self._load()
@@ -149,8 +163,10 @@ class _DenseStrips:
             target = self.buffer[:, start - self.top : stop - self.top, :, self.ends[layer] : self.ends[layer + 1]]
             target.copy_(F.leaky_relu_(y, self.slope).permute(0, 2, 3, 1))
         else:
-            target = self.out[:, :, start:stop]
-            target.copy_(torch.add(self.x[:, :, start:stop], y, alpha=self.residual))
+            begin, end = max(start, self.keep[0]), min(stop, self.keep[1])
+            if begin < end:
+                y = y[:, :, begin - start : end - start]
+                self.out[:, :, begin:end] = torch.add(self.x[:, :, begin:end], y, alpha=self.residual)
 
 
 def collect(
@@ -166,7 +182,11 @@ def collect(
     """
     out = empty(shape, like)
     for picture in range(shape[0]):
-        for start in range(0, shape[2], rows):
-            stop = min(shape[2], start + rows)
-            out[picture : picture + 1, :, start:stop] = strip(picture, start, stop)
+
+        def band(first: int, last: int, picture: int = picture) -> None:
+            for start in range(first, last, rows):
+                stop = min(last, start + rows)
+                out[picture : picture + 1, :, start:stop] = strip(picture, start, stop)
+
+        in_bands(shape[2], band, device=like.device)
     return out
