@@ -190,7 +190,7 @@ class VideoJob:
         for field in dataclasses.fields(stats):
             value = getattr(stats, field.name)
             if isinstance(value, int) and value and field.name not in ("packets", "frames"):
-                report.damage[field.name] = value
+                report.source[field.name] = value
         for note in stats.notes:
             report.warn("source", note)
         report.codecs |= {"decoder": info.codec, "input_pix_fmt": info.pix_fmt, "input_container": info.container}

@@ -40,6 +40,7 @@ def command(file: str, json_target: str | None) -> None:
         words = [stream.kind, stream.codec, stream.language or "", *stream.dispositions]
         rows.append((f"stream {stream.index}", ", ".join(word for word in words if word)))
     rows += [(f"tag {key}", value) for key, value in info.metadata.items()]
-    for name, value in rows:
-        if value:
-            click.echo(f"{name:<14}{value}")
+    shown = [(name, value) for name, value in rows if value]
+    width = max(len(name) for name, _ in shown) + 2
+    for name, value in shown:
+        click.echo(f"{name:<{width}}{value}")

@@ -44,7 +44,8 @@ class Report:
         frames: ``in`` (decoded), ``out`` (written), ``damaged`` (decoder concealed errors), ``resumed`` (done by
             earlier runs).
         dropped: Frames lost on the way, by cause. Empty when nothing was lost.
-        damage: Other counters of the reader that are not zero: damaged packets, missing timestamps, and the like.
+        source: Counters of the reader that are not zero: damaged packets, missing timestamps, deinterlaced frames and
+            the like, by name. Of this run alone, in a resumed job.
         streams_carried: Streams and other content copied unchanged, in words.
         streams_not_carried: ``{"what": ..., "why": ...}`` for everything the output cannot hold.
         codecs: Decoder, encoder, pixel formats and containers really used.
@@ -68,7 +69,7 @@ class Report:
     error: str | None = None
     frames: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
-    damage: dict[str, int] = field(default_factory=dict)
+    source: dict[str, int] = field(default_factory=dict)
     streams_carried: list[str] = field(default_factory=list)
     streams_not_carried: list[dict[str, str]] = field(default_factory=list)
     codecs: dict[str, str] = field(default_factory=dict)

@@ -367,6 +367,7 @@ class _Join:
     ) -> Iterator[tuple[int, int, Packet[Any]]]:
         """``(order, index, packet)`` of the source's other streams in file order."""
         bases = {index: Fraction(stream.time_base) for index, stream in live.items()}
+        unseen = set(live)
         for packet in source.demux([source.streams[index] for index in live]):
             if packet.size == 0 and packet.dts is None:
                 continue  # PyAV's end-of-stream mark
@@ -374,10 +375,24 @@ class _Join:
             if not self._wanted(packet):
                 carried[index].cut += 1
                 continue
+            if index in unseen:
+                unseen.remove(index)
+                self._name_late_start(carried[index], packet)
             times = self.clocks[index].convert(packet.pts, packet.dts, packet.duration)
             packet.pts, packet.dts, packet.duration = times
             packet.time_base, packet.stream = bases[index], live[index]
             yield _order(packet.dts, bases[index]), index, packet
+
+    def _name_late_start(self, entry: CarriedStream, packet: Packet[Any]) -> None:
+        """AVI has no times: a stream that starts after the picture is heard too early there, which must be said."""
+        time = packet.pts if packet.pts is not None else packet.dts
+        if self.grid is None or time is None:
+            return
+        late = time * packet.time_base - self.segments[0].first_pts * self.segments[0].time_base
+        if late > Fraction(1, 50):
+            self.report.losses.append(
+                f"{entry.kind} stream {entry.index} starts {float(late):g} s after the picture in the source: AVI starts every stream at 0"
+            )
 
     def _wanted(self, packet: Packet[Any]) -> bool:
         """Whether a packet lies in the window, at least in part."""

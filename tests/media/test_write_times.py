@@ -283,3 +283,13 @@ def test_backward_and_missing_times_are_repaired_and_counted():
     assert [dts for _, dts, _ in out] == [0, 10, 11, 21, 40]
     assert all(pts >= dts for pts, dts, _ in out)
     assert clock.repaired == 2
+
+
+def test_avi_says_that_late_sound_is_heard_early(tmp_path, folder):
+    source = sounding(folder, "avi_late.mov", "pcm_s16le", offset=0.3337, rate=48000)
+    report = export(tmp_path / "o.avi", constant(20), source=source)
+    (loss,) = [text for text in report.losses if "AVI starts every stream at 0" in text]
+    assert "0.33" in loss
+    on_time = sounding(folder, "avi_on_time.mov", "pcm_s16le", offset=0.0, rate=48000)
+    report = export(tmp_path / "p.avi", constant(20), source=on_time)
+    assert not [text for text in report.losses if "AVI starts every stream at 0" in text]
