@@ -390,9 +390,8 @@ class _Join:
             return
         late = time * packet.time_base - self.segments[0].first_pts * self.segments[0].time_base
         if late > Fraction(1, 50):
-            self.report.losses.append(
-                f"{entry.kind} stream {entry.index} starts {float(late):g} s after the picture in the source: AVI starts every stream at 0"
-            )
+            what = f"{entry.kind} stream {entry.index} starts {float(late):g} s after the picture in the source"
+            self.report.losses.append(f"{what}: AVI starts every stream at 0")
 
     def _wanted(self, packet: Packet[Any]) -> bool:
         """Whether a packet lies in the window, at least in part."""
