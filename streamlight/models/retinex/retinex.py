@@ -123,8 +123,11 @@ class Retinex:
         # In place where it can be: on a CPU these planes just fit the cache, and temporaries cost more than arithmetic.
         value = (luma - black).mul_(span).clamp_min_(0.0)
         light = (condition.features["light"] - black).mul_(span).clamp_min_(_FLOOR)
+        # What is bright itself is not lifted by dark surroundings: lamps and headlights keep their size.
+        light = torch.maximum(light, value.add(_OWN_LIGHT).clamp_max_(1.0).mul_(value))
         torch.mul(_curve(light, exposure), value, out=bright)
-        bright.copy_(_shoulder(bright.div_(light)))
+        # Nothing gets darker than it was: a lamp at the end of the scale stays white.
+        torch.maximum(_shoulder(bright.div_(light)), value, out=bright)
 
         gain = bright.div(value.add_(0.015)).clamp_min_(1.0)
         # A chroma offset of a code or two is the encoder's, not the scene's; the gain would make it a coloured sheet.
@@ -155,6 +158,7 @@ class Retinex:
 
 
 _FLOOR: Final = 0.004
+_OWN_LIGHT: Final = 0.6
 _CHROMA_DOUBT: Final = 1.5 / 224.0
 _NEAR_BLACK: Final = 14.0 / 255.0
 
