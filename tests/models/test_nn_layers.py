@@ -20,12 +20,24 @@ def explicit(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.softmax(query @ key.mT * query.shape[-1] ** -0.5, -1) @ value
 
 
-@pytest.mark.parametrize("block", [1, 7, 64, 10_000])
-def test_attention_in_blocks_is_attention(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr(attention, "_SCORES", block * 33)
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (7, 5), (64, 33), (50, 8), (9, 1000)])
+def test_attention_in_blocks_is_attention(monkeypatch: pytest.MonkeyPatch, queries: int, keys: int) -> None:
+    monkeypatch.setattr(attention, "_QUERIES", queries)
+    monkeypatch.setattr(attention, "_KEYS", keys)
     query, key, value = torch.randn(2, 50, 12), torch.randn(2, 33, 12), torch.randn(2, 33, 12)
     with torch.no_grad():
         torch.testing.assert_close(attend(query, key, value), explicit(query, key, value), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 300.0])
+def test_attention_with_scores_of_any_size(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
+    """Rising, falling and equal scores from block to block; none overflows."""
+    monkeypatch.setattr(attention, "_KEYS", 4)
+    query, value = torch.ones(1, 3, 4), torch.randn(1, 21, 4)
+    for key in (torch.arange(21.0), -torch.arange(21.0), torch.zeros(21)):
+        keys = (scale * key)[None, :, None].expand(1, 21, 4)
+        with torch.no_grad():
+            torch.testing.assert_close(attend(query, keys, value), explicit(query, keys, value), rtol=1e-5, atol=1e-6)
 
 
 def test_attention_has_the_gradient_of_the_formula() -> None:
