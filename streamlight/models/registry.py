@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from streamlight.errors import ModelError
+from streamlight.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -148,23 +148,24 @@ def load(
         **keywords: What this kind of model offers, for example ``temperature``.
 
     Raises:
-        ModelError: The name is unknown, the file is damaged or not one of a known architecture, a tensor does not
-            fit, or the model has no such keyword.
+        ModelError: The name is unknown, the file is damaged or not one of a known architecture, or a tensor does not
+            fit.
+        ConfigError: The model has no such keyword, needs a weights file, or takes none.
     """
     name = str(name_or_path)
     if name in _BUILT_IN:
         if weights is not None:
-            raise ModelError(f"model {name!r} takes no weights file, got {weights}")
+            raise ConfigError(f"model {name!r} takes no weights file, got {weights}")
         model = _class(name)
         _check_keywords(name, model, keywords)
         return model(**keywords)
     if name in _ARCHITECTURES:
         if weights is None:
-            raise ModelError(f"model {name!r} needs a weights file: give weights=… (--weights FILE)")
+            raise ConfigError(f"model {name!r} needs a weights file: give weights=… (--weights FILE)")
         return _open(weights, name, device=device, ema=ema, keywords=keywords)
     if Path(name).suffix or Path(name).exists():
         if weights is not None:
-            raise ModelError(f"two weights files given, {name} and {weights}; give one")
+            raise ConfigError(f"two weights files given, {name} and {weights}; give one")
         return _open(name, None, device=device, ema=ema, keywords=keywords)
     near = difflib.get_close_matches(name, _listed(), n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
@@ -307,7 +308,7 @@ def _check_keywords(name: str, build: Callable[..., Any], keywords: dict[str, An
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ModelError(f"model {name!r} has no setting {key!r}; {hint}it offers: {', '.join(known) or 'none'}")
+            raise ConfigError(f"model {name!r} has no setting {key!r}; {hint}it offers: {', '.join(known) or 'none'}")
 
 
 def _architecture(name: str) -> Architecture:
