@@ -180,7 +180,11 @@ class RunConfig(_Section):
         2, "Frames that may wait between two stages; more costs memory.", ge=1, le=256, identity=False
     )
     workers: Whole | None = _option(
-        None, "Threads that work on one frame. Default: the cores there are, at most 2.", ge=1, le=256, identity=False
+        None,
+        "Threads that work on one frame. Default: 2, or 1 where there are only two cores.",
+        ge=1,
+        le=256,
+        identity=False,
     )
 
 

@@ -26,7 +26,7 @@ class EnhanceSettings:
         time_constant: Seconds over which exposure decisions are smoothed; 0 decides anew on each frame (guided mode).
         working_size: Long side of the small copy, in pixels (guided mode).
         seed: Seed of the noise that stochastic models start from; the same for every frame of a stream.
-        workers: Threads for the kernels; None takes the cores there are, at most 2.
+        workers: Threads for the kernels; None takes two, one on a machine with two cores.
     """
 
     strength: float = 1.0
