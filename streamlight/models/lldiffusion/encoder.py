@@ -113,7 +113,7 @@ class ConvEncoder(nn.Module):
         Returns:
             ``(N, 32·e, H/32, W/32)``.
         """
-        x = self.layer1(y)
+        x = self.layer1(y.contiguous(memory_format=torch.channels_last))
         x = self.conv_7x7(F.pad(F.leaky_relu(x, 0.2), (3, 3, 3, 3), mode="reflect"))
         for layer in (self.layer2, self.layer3, self.layer4, self.layer5):
             x = layer(F.leaky_relu(x, 0.2))
@@ -151,6 +151,7 @@ class PriorUpsampler(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """``(N, C, H/32, W/32)`` → features at 1/16, 1/8, 1/4, 1/2, 1 and 1 of H, W."""
         features = []
+        x = x.contiguous(memory_format=torch.channels_last)  # which all stages keep, and the U-Nets want
         for stage in self.convs:
             x = stage(x)
             features.append(x)

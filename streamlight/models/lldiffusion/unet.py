@@ -40,20 +40,15 @@ class _Down(nn.Module):
         super().__init__()
         self.block = nn.ModuleList(blocks)
         self.attn = nn.ModuleList(attention)
-        if downsample is not None:
-            self.downsample = downsample
+        self.downsample = downsample
 
-    def forward(self, x: Tensor, temb: Tensor | None, skips: list[Tensor]) -> Tensor:
-        """Appends every result to ``skips``."""
+    def forward(self, stack: list[Tensor], temb: Tensor | None) -> None:
+        """Go on from the end of ``stack`` and append every result to it: they are the skips."""
         for index, block in enumerate(self.block):
-            x = block(x, temb)
-            if self.attn:
-                x = self.attn[index](x)
-            skips.append(x)
-        if hasattr(self, "downsample"):
-            x = self.downsample(x)
-            skips.append(x)
-        return x
+            x = block(stack[-1], temb)
+            stack.append(self.attn[index](x) if self.attn else x)
+        if self.downsample is not None:
+            stack.append(self.downsample(stack[-1]))
 
 
 class _Middle(nn.Module):
@@ -78,27 +73,35 @@ class _Up(nn.Module):
         super().__init__()
         self.block = nn.ModuleList(blocks)
         self.attn = nn.ModuleList(attention)
-        if upsample is not None:
-            self.upsample = upsample
+        self.upsample = upsample
 
-    def forward(self, x: Tensor, temb: Tensor | None, skips: list[Tensor]) -> Tensor:
-        """Takes its skips off the end of ``skips``."""
+    def forward(self, stack: list[Tensor], temb: Tensor | None, feature: Tensor | None) -> None:
+        """Take the state off the end of ``stack``, then the skips, and append the new state.
+
+        The stack owns the state, so that nobody else keeps a tensor of full size alive that is not needed any more.
+        """
+        x = stack.pop()
         for index, block in enumerate(self.block):
-            x = block(torch.cat([x, skips.pop()], dim=1), temb)
+            if index == 0 and feature is not None:
+                x = torch.cat([x, feature, stack.pop()], dim=1)
+            else:
+                x = torch.cat([x, stack.pop()], dim=1)
+            x = block(x, temb)
             if self.attn:
                 x = self.attn[index](x)
-        return self.upsample(x) if hasattr(self, "upsample") else x
+        stack.append(x if self.upsample is None else self.upsample(x))
 
 
 class _Fuse(nn.Module):
-    """Gates by the decoder level they stand before."""
+    """Gates of injected features, by the decoder level they stand before."""
 
     def __init__(self, gates: dict[str, nn.Module]) -> None:
         super().__init__()
         self.cattns = nn.ModuleDict(gates)
 
-    def forward(self, x: Tensor, index: int) -> Tensor:
-        return self.cattns[str(index)](x)
+    def forward(self, stack: list[Tensor], feature: Tensor, index: int) -> None:
+        """Join a feature to the state at the end of ``stack`` and weigh the channels of both."""
+        stack.append(self.cattns[str(index)](torch.cat([stack.pop(), feature], dim=1)))
 
 
 class UNet(nn.Module):
@@ -140,14 +143,16 @@ class UNet(nn.Module):
         for index, width in enumerate(reversed(widths)):
             if 1 <= index <= len(features):
                 current += features[index - 1]
-                gates[str(index)] = ChannelGate(current) if config.fuse_mode == "cattn" else nn.Identity()
+                if config.fuse_mode == "cattn":
+                    gates[str(index)] = ChannelGate(current)
             blocks = []
             for _ in range(config.num_res_blocks + 1):
                 blocks.append(ResBlock(current + skips.pop(), width, embedding_channels=temb))
                 current = width
             attention = [SpatialAttention(width) for _ in blocks] if LEVELS - 1 - index in config.attn_levels else []
             self.up[str(index)] = _Up(blocks, attention, None if index == LEVELS - 1 else Upsample(width))
-        self.up["fuse"] = _Fuse(gates)
+        if gates:
+            self.up["fuse"] = _Fuse(gates)
 
         current += features[LEVELS - 1] if len(features) == LEVELS else 0
         self.norm_out = group_norm(current, GROUPS)
@@ -165,15 +170,17 @@ class UNet(nn.Module):
             ``(N, out_ch, H, W)``, not bounded.
         """
         temb = self.temb(t).to(self.working_dtype) if t is not None else None
-        x = self.conv_in(x).to(self.working_dtype)
-        skips = [x]
+        stack = [self.conv_in(x).to(self.working_dtype)]
         for level in self.down:
-            x = level(x, temb, skips)
-        x = self.mid(x)
+            level(stack, temb)
+        stack.append(self.mid(stack[-1]))
         for index in range(LEVELS):
-            if 1 <= index <= len(features):
-                x = self.up["fuse"](torch.cat([x, features[index - 1]], dim=1), index)
-            x = self.up[str(index)](x, temb, skips)
+            feature = features[index - 1] if 1 <= index <= len(features) else None
+            if feature is not None and "fuse" in self.up:
+                self.up["fuse"](stack, feature, index)
+                feature = None
+            self.up[str(index)](stack, temb, feature)
+        x = stack.pop()
         if len(features) == LEVELS:
             x = torch.cat([x, features[-1]], dim=1)
         return self.conv_out(swish(self.norm_out(x.to(self.conv_out.weight.dtype))))
