@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,15 +52,30 @@ def store(frames: Tensor, coding: Coding) -> Tensor:
     return (frames * 255.0).round() / 255.0
 
 
-def encode_settings(coding: Coding) -> EncodeSettings:
-    """Settings of the encoder that writes a clip: the one of the record, or lossless FFV1."""
+def encode_settings(coding: Coding, container: str | os.PathLike[str] = "x.mkv") -> EncodeSettings:
+    """Settings of the encoder that writes a clip: the one of the record, or a lossless one.
+
+    Args:
+        coding: How the clip is stored.
+        container: Destination; only its suffix matters.
+
+    Raises:
+        ConfigError: JPEG, which holds no clips.
+    """
     if coding.codec == "jpeg":
         raise ConfigError("a clip cannot be stored as JPEG; use h264, hevc or none")
     if coding.codec == "none":
-        return EncodeSettings(codec="ffv1")
+        return lossless_settings(container)
     codec: VideoCodec = coding.codec
     # One thread: frame threads change what rate control and motion search see, and the bits with it.
     return EncodeSettings(codec=codec, quality=coding.quality, preset=coding.preset, threads=1)
+
+
+def lossless_settings(container: str | os.PathLike[str]) -> EncodeSettings:
+    """FFV1 in Matroska. Other containers lose its colour matrix, so they get lossless H.264."""
+    if Path(container).suffix.lower() == ".mkv":
+        return EncodeSettings(codec="ffv1")
+    return EncodeSettings(codec="h264", quality=0, threads=1)
 
 
 def video_color(coding: Coding) -> ColorSpec:

@@ -38,7 +38,7 @@ from streamlight.media import (
 )
 from streamlight.media.destination import publish
 from streamlight.training.degradation.camera import DarkCamera, degrade_image
-from streamlight.training.degradation.coding import encode_settings, video_color
+from streamlight.training.degradation.coding import encode_settings, lossless_settings, video_color
 from streamlight.training.degradation.jobs import Job, plan
 from streamlight.training.degradation.parameters import Codec, DegradationParameters
 from streamlight.training.degradation.radiance import is_radiance_name, read_radiance
@@ -218,7 +218,7 @@ def _clips_that_fit(path: Path, ranges: DegradationRanges, codec: Codec | None) 
     fitting = []
     for name, weight in ranges.clips:
         try:
-            check_codec("ffv1" if name == "none" else name, path)
+            check_codec("h264" if name == "none" else name, path)
         except ConfigError:
             continue
         fitting.append((name, weight))
@@ -273,13 +273,15 @@ def _write_image(
 
 def _clip(job: Job, source: Source, settings: DegradeSettings, report: DegradeReport) -> None:
     report.parameters = parameters = _parameters(job, settings, "clip")
-    encoding = encode_settings(parameters.coding)
+    encoding = encode_settings(parameters.coding, job.low)
     check_codec(str(encoding.codec), job.low)
     generator = _generator(settings, job, "noise")
     color = video_color(parameters.coding)
     with ExitStack() as stack:
         low = _ClipWriter(job.low, encoding, source.info, stack)
-        target = None if job.target is None else _ClipWriter(job.target, _faithful(job.target), source.info, stack)
+        target = (
+            None if job.target is None else _ClipWriter(job.target, lossless_settings(job.target), source.info, stack)
+        )
         camera: DarkCamera | None = None
         for frame in source.frames():
             rgb = rgb_from_planes(frame.planes, frame.color)
@@ -295,15 +297,6 @@ def _clip(job: Job, source: Source, settings: DegradeSettings, report: DegradeRe
         losses = [] if target is None else target.publish(job.source, settings.overwrite)
         losses += low.publish(job.source, settings.overwrite)
     report.losses += dict.fromkeys([*losses, *source.stats.notes])
-
-
-def _faithful(path: Path) -> EncodeSettings:
-    """As little loss as the container allows."""
-    try:
-        check_codec("ffv1", path)
-    except ConfigError:
-        return EncodeSettings(codec="h264", quality=8, threads=1)
-    return EncodeSettings(codec="ffv1")
 
 
 class _ClipWriter:

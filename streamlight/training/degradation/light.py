@@ -25,8 +25,10 @@ def lamp_light(lamps: tuple[Lamp, ...], height: int, width: int) -> Tensor:
     short = min(height, width)
     for lamp in lamps:
         distance = _squared_distance(lamp.x, lamp.y, height, width).sqrt()
-        # One pixel wide, so that small lamps neither vanish nor have jagged rims.
-        disc = (lamp.radius * short + 0.5 - distance).clamp(0.0, 1.0)
+        # A rim of at least one pixel, so that small lamps neither vanish nor are jagged.
+        radius = lamp.radius * short
+        rim = max(1.0, 0.4 * radius)
+        disc = ((radius + 0.5 * rim - distance) / rim).clamp(0.0, 1.0)
         halo = (1.0 + (distance / (lamp.halo_radius * short)).square()).pow(-1.5)
         light += lamp.level * torch.maximum(disc, lamp.halo * halo) * torch.tensor(lamp.tint)[:, None, None]
     return light

@@ -249,10 +249,12 @@ def _curve(draw: Draw) -> ToneCurve:
 
 def _light(draw: Draw, ranges: DegradationRanges) -> UnevenLight | None:
     uneven, unlit = draw.chance(ranges.uneven), draw.chance(1 / 3)
+    # Where hardly any light is left outside the pools, one of them must be in view or there is nothing to learn.
+    low, high = (0.1, 0.9) if unlit else (-0.1, 1.1)
     pools = tuple(
         LightPool(
-            x=draw.uniform(-0.1, 1.1),
-            y=draw.uniform(-0.1, 1.1),
+            x=draw.uniform(low, high),
+            y=draw.uniform(low, high),
             radius=draw.uniform(0.08, 0.22) if unlit else draw.uniform(0.12, 0.5),
             strength=draw.uniform(0.5, 1.0),
         )
