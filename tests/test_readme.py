@@ -29,7 +29,7 @@ def test_links_and_pictures_exist() -> None:
 def test_presets_are_all_listed() -> None:
     listed = re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)
     assert sorted(listed) == preset_names()
-    assert load_config(preset="realtime").output.encoder_preset == "superfast"
+    assert load_config(preset="realtime").output.encoder_preset == "ultrafast"
 
 
 def test_options_in_examples_exist() -> None:
