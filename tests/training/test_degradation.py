@@ -433,6 +433,25 @@ def test_bad_parameters_are_named(data: dict[str, object], words: list[str]) -> 
     assert all(word in str(caught.value) for word in ["mine.json", *words])
 
 
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"exposure": (0.5, 0.1)}, "exposure"),
+        ({"exposure": (0.0, 0.1)}, "exposure"),
+        ({"crf": (10, 60)}, "crf"),
+        ({"stills": ()}, "stills"),
+        ({"clips": (("h264", 0.0),)}, "clips"),
+        ({"clips": (("jpeg", 1.0),)}, "clips"),
+        ({"sensors": ()}, "sensors"),
+        ({"identity": 1.2}, "identity"),
+        ({"identty": 0.2}, "identty"),
+    ],
+)
+def test_bad_ranges_are_refused(values: dict[str, object], word: str) -> None:
+    with pytest.raises(ValidationError, match=word):
+        DegradationRanges(**values)
+
+
 def test_exposure_above_one_is_refused_in_code_too() -> None:
     with pytest.raises(ValidationError):
         sample_parameters(rng(), exposure=2.0)

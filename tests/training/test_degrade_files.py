@@ -15,7 +15,7 @@ import pytest
 
 from streamlight.cli._main import run
 from streamlight.errors import MediaError
-from streamlight.training.degradation import radiance
+from streamlight.training.degradation import DarkCamera, radiance
 from tests.clips import make_clip, mean_luma, packets
 
 
@@ -292,3 +292,20 @@ def test_a_second_name_for_two_inputs_is_refused(tmp_path: Path, capsys: pytest.
     assert degrade(tmp_path / "day", "-o", tmp_path / "night") == 2
     assert "would both be written" in capsys.readouterr().err
     assert not (tmp_path / "night").exists()
+
+
+def test_an_interruption_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make_clip(tmp_path / "day.mp4", frames=8, sound=False)
+    record, calls = DarkCamera.record, []
+
+    def interrupted(self: DarkCamera, *arguments: Any, **keywords: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return record(self, *arguments, **keywords)
+
+    monkeypatch.setattr(DarkCamera, "record", interrupted)
+    assert degrade(source, "-o", tmp_path / "dark.mp4", "--target", tmp_path / "bright.mkv") == 130
+    assert [entry.name for entry in tmp_path.iterdir()] == ["day.mp4"]
+    monkeypatch.undo()
+    assert degrade(source, "-o", tmp_path / "dark.mp4") == 0

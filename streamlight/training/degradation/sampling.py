@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from streamlight.training.degradation.parameters import (
@@ -104,6 +104,27 @@ class DegradationRanges:
     subsampled: Share = 0.5
     jpeg_quality: tuple[int, int] = (20, 98)
     crf: tuple[int, int] = (16, 38)
+
+    @model_validator(mode="after")
+    def _check(self) -> DegradationRanges:
+        limits = {
+            "exposure": (1e-6, 1.0),
+            "typical_exposure": (1e-6, 1.0),
+            "key": (0.03, 0.89),
+            "jpeg_quality": (1, 100),
+            "crf": (0, 51),
+        }
+        for name, (least, most) in limits.items():
+            low, high = getattr(self, name)
+            if not least <= low <= high <= most:
+                raise ValueError(f"{name} must be a range from low to high within {least:g} to {most:g}")
+        for name in ("stills", "clips"):
+            weights = [weight for _, weight in getattr(self, name)]
+            if not weights or min(weights) < 0 or sum(weights) <= 0:
+                raise ValueError(f"{name} needs codecs with chances of which one is above 0 and none below")
+        if not self.sensors:
+            raise ValueError("sensors must name at least one kind of camera")
+        return self
 
 
 def sample_parameters(
