@@ -65,8 +65,8 @@ def internal_error(problem: BaseException) -> str:
     return f"internal error, please report it ({type(problem).__name__}: {problem}; --debug shows the traceback)"
 
 
-def check_json_target(target: str | None) -> None:
-    """Refuse a ``--json`` target that cannot be written before hours of work are spent.
+def check_json_target(target: str | None, *, option: str = "--json") -> None:
+    """Refuse a target of ``--json`` or a like option that cannot be written before hours of work are spent.
 
     Raises:
         ConfigError: If it is a folder, or its folder does not exist.
@@ -75,9 +75,9 @@ def check_json_target(target: str | None) -> None:
         return
     path = Path(target)
     if path.is_dir():
-        raise ConfigError(f"--json {target}: is a folder, expected a file or '-'")
+        raise ConfigError(f"{option} {target}: is a folder, expected a file or '-'")
     if not path.absolute().parent.is_dir():
-        raise ConfigError(f"--json {target}: the folder {path.parent} does not exist")
+        raise ConfigError(f"{option} {target}: the folder {path.parent} does not exist")
 
 
 def write_json(target: str | None, data: Any) -> None:
@@ -86,9 +86,18 @@ def write_json(target: str | None, data: Any) -> None:
     Raises:
         MediaError: If the file cannot be written.
     """
+    if target is not None:
+        write_text(target, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(target: str | None, text: str) -> None:
+    """Write ``text`` to a file, or to stdout for ``"-"``; nothing if ``target`` is None.
+
+    Raises:
+        MediaError: If the file cannot be written.
+    """
     if target is None:
         return
-    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     if target == "-":
         sys.stdout.write(text)
         return

@@ -33,13 +33,23 @@ class _Text(click.ParamType):
 
 def config_options(function: F) -> F:
     """Add ``--preset``, ``--config`` and one option per field of the schema."""
-    for option in reversed(options()):
-        function = _decorator(option)(function)
-    names = preset_names()
-    function = click.option(
-        "--config", "config_file", type=click.Path(), metavar="FILE", help="YAML file with settings of your own."
-    )(function)
-    return click.option("--preset", type=_Text(tuple(names), "NAME"), help=f"One of {', '.join(names)}.")(function)
+    return options_of(*(option.section for option in options()))(function)
+
+
+def options_of(*places: str) -> Callable[[F], F]:
+    """Like :func:`config_options`, for the options of some sections or single fields (``"run.workers"``) only."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(options()):
+            if option.section in places or option.key in places:
+                function = _decorator(option)(function)
+        names = preset_names()
+        function = click.option(
+            "--config", "config_file", type=click.Path(), metavar="FILE", help="YAML file with settings of your own."
+        )(function)
+        return click.option("--preset", type=_Text(tuple(names), "NAME"), help=f"One of {', '.join(names)}.")(function)
+
+    return decorate
 
 
 def config_from_options(preset: str | None, config_file: str | None, values: dict[str, Any]) -> Config:

@@ -1,4 +1,4 @@
-"""List the models, say what a weights file is, convert one."""
+"""List the models, show their cards, say what a weights file is, convert one."""
 
 from __future__ import annotations
 
@@ -29,6 +29,21 @@ def list_models(json_target: str | None) -> None:
         size = f"{card.parameters:,} parameters" if card.parameters else "no weights in the package"
         click.echo(f"{card.name:<14}{card.summary}")
         click.echo(f"{'':<14}{size}; licence {card.licence}; trained on {card.training_data}")
+
+
+@command.command("show")
+@click.argument("name")
+@click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
+@_console.common_options
+def show_model(name: str, json_target: str | None) -> None:
+    """Show the whole card of the model NAME: architecture, parameters, precisions, training data, licence."""
+    from streamlight.models import describe
+
+    _console.check_json_target(json_target)
+    sheet = describe(name)
+    _console.write_json(json_target, sheet.to_dict())
+    if json_target != "-":
+        click.echo("\n".join(sheet.lines()))
 
 
 @command.command("check")

@@ -7,6 +7,7 @@ import os
 # this before its first tensor.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from streamlight.models.registry import architectures, cards, check, convert, load, names
+from streamlight.models.registry import architectures, cards, check, convert, keywords, load, names
+from streamlight.models.sheet import describe
 
-__all__ = ["architectures", "cards", "check", "convert", "load", "names"]
+__all__ = ["architectures", "cards", "check", "convert", "describe", "keywords", "load", "names"]

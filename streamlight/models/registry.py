@@ -129,6 +129,15 @@ def cards() -> list[ModelCard]:
     return [*(_class(name)().card for name in names()), *(_architecture(name).card for name in _ARCHITECTURES)]
 
 
+def keywords(name: str) -> list[str]:
+    """What :func:`load` takes as keywords for a model called ``name``.
+
+    Raises:
+        ModelError: There is none of this name.
+    """
+    return _keywords(_class(name) if name in _BUILT_IN else architecture(name).build)
+
+
 def load(
     name_or_path: str | Path,
     *,
@@ -302,8 +311,12 @@ def _stored_keywords(weights: Weights) -> dict[str, Any]:
     return stored
 
 
+def _keywords(build: Callable[..., Any]) -> list[str]:
+    return [key for key, item in inspect.signature(build).parameters.items() if item.kind is item.KEYWORD_ONLY]
+
+
 def _check_keywords(name: str, build: Callable[..., Any], keywords: dict[str, Any]) -> None:
-    known = [key for key, item in inspect.signature(build).parameters.items() if item.kind is item.KEYWORD_ONLY]
+    known = _keywords(build)
     for key in keywords:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 from pathlib import Path
 
@@ -38,6 +39,39 @@ def test_check_and_convert(file: Path, kind: str, tmp_path: Path, capsys: pytest
     assert kind in capsys.readouterr().out
     assert run(["models", "convert", str(file), str(target)]) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["retinex", "glare", "lldiffusion", "llflow"])
+def test_show_prints_the_whole_card(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "show", name, "--json"]) == 0
+    sheet = json.loads(capsys.readouterr().out)
+    assert sheet["name"] == name
+    assert sheet["needs_file"] == (name != "retinex") == bool(sheet["published"])
+    assert run(["models", "show", name]) == 0
+    text = capsys.readouterr().out
+    for fact in (sheet["licence"], sheet["training_data"], sheet["dtypes"][0], *sheet["keywords"]):
+        assert fact in text
+
+
+def test_show_counts_the_published_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "show", "llflow", "--json"]) == 0
+    published = json.loads(capsys.readouterr().out)["published"]
+    count = 0
+    for line in (GOLDEN / "llflow" / "llflow_keys_LOL_smallNet.txt").read_text().splitlines():
+        if line.startswith("#"):
+            continue
+        _, shape, *remark = line.split("\t")
+        if not remark:
+            count += math.prod(int(part) for part in shape.strip("(,)").split(","))
+    assert published["LOL_smallNet"]["parameters"] == count
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("llflw", "did you mean 'llflow'"), (str(LLFLOW), "is a file; 'streamlight models check")]
+)
+def test_show_knows_names_only(name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["models", "show", name]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_check_refuses_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,87 @@
+"""Measure quality on pictures with references."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from streamlight.cli import _console, _options
+from streamlight.cli._groups import DefaultGroup
+from streamlight.timecode import format_time
+
+_INTERVAL = 10.0
+
+
+@click.group("evaluate", cls=DefaultGroup, default="images", no_args_is_help=False)
+def command() -> None:
+    """Measure quality on pictures with references."""
+
+
+@command.command("images")
+@click.option(
+    "--pairs", metavar="DIR", help="Folder with dark pictures in low/ and well-lit ones in high/ (or ref/, …)."
+)
+@click.option("--dataset", metavar="NAME", help="A published test set: lol, lolv2-real, lolv2-syn, velol, sice-like.")
+@click.option("--root", metavar="DIR", help="The folder that holds the dataset, as it is published.")
+@click.option("--lpips", is_flag=True, help="Score LPIPS as well; needs the extra 'lpips' and AlexNet's weights.")
+@click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
+@click.option("--markdown", "markdown_target", metavar="FILE", help="The whole report as a Markdown page.")
+@_options.options_of("model", "run.workers", "input.tonemap")
+@_console.common_options
+def evaluate_images(
+    pairs: str | None,
+    dataset: str | None,
+    root: str | None,
+    lpips: bool,
+    json_target: str | None,
+    markdown_target: str | None,
+    preset: str | None,
+    config_file: str | None,
+    **values: Any,
+) -> None:
+    """Enhance the dark picture of every pair and compare it with the well-lit one.
+
+    Prints PSNR and SSIM, each without GT-mean and with it (after the brightness was scaled to the reference's), as a
+    Markdown table of means; JSON and the page of --markdown also hold every picture.
+    """
+    from streamlight.evaluation import images
+    from streamlight.evaluation.datasets import find_pairs
+
+    _console.check_json_target(json_target)
+    _console.check_json_target(markdown_target, option="--markdown")
+    if json_target == markdown_target == "-":
+        raise click.UsageError("--json and --markdown cannot both go to stdout")
+    config = _options.config_from_options(preset, config_file, values)
+    name, found = find_pairs(pairs=pairs, dataset=dataset, root=root)
+    report = images.evaluate_images(
+        found,
+        config=config,
+        dataset=name,
+        lpips=lpips,
+        command=shlex.join(["streamlight", *sys.argv[1:]]),
+        progress=_progress(),
+    )
+    _console.write_json(json_target, report.to_dict())
+    _console.write_text(markdown_target, report.markdown())
+    if "-" not in (json_target, markdown_target):
+        click.echo(report.summary())
+
+
+def _progress() -> Callable[[int, int, str], None]:
+    """A line every ten seconds; with ``-v`` one for each picture."""
+    begin = last = time.monotonic()
+
+    def tell(done: int, total: int, name: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        level = 0 if now - last >= _INTERVAL else 1
+        last = last if level else now
+        left = f", {format_time((now - begin) / done * (total - done))} left" if done else ""
+        _console.say(f"{done} of {total} pictures{left}; {name}", level=level)
+
+    return tell
