@@ -13,19 +13,20 @@ from streamlight.evaluation import model_bench, model_case
 
 
 def test_a_case_counts_work_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_case, "matmul_gflops", lambda dtype: 100.0)
+    monkeypatch.setattr(model_case, "product_gflops", lambda dtype: 100.0)
     order = model_case.ModelOrder("llflow", "LOL_smallNet", 40, 32)
     sample = model_case.run(order)
     larger = model_case.run(model_case.ModelOrder("llflow", "LOL_smallNet", 80, 64))
     # The work of a fully convolutional network grows with the area (the flow's levels pad alike here).
     assert larger.macs == pytest.approx(4 * sample.macs, rel=0.05)
+    assert sample.macs / (40 * 32) == pytest.approx(0.615e6, rel=0.2)  # published: 0.615 MMAC a pixel
     assert sample.seconds > 0
     assert sample.peak_memory > 50e6
     assert sample.parameters > 1_000_000
 
 
 def test_matmul_ceiling_is_positive() -> None:
-    assert model_case.matmul_gflops(torch.float32, size=64, runs=2) > 0
+    assert model_case.product_gflops(torch.float32, size=64, runs=2) > 0
 
 
 def test_table(monkeypatch: pytest.MonkeyPatch) -> None:

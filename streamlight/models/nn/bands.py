@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import torch
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 _MIN_ROWS: Final = 16
 """Bands of fewer rows are not worth a thread."""
@@ -32,7 +33,8 @@ def in_bands(height: int, work: Callable[[int, int], None], *, device: torch.dev
     """
     threads = torch.get_num_threads()
     count = min(threads, height // _MIN_ROWS) if device.type == "cpu" else 1
-    if count <= 1:
+    # A mode that watches operations, such as the counter of work, belongs to its thread and would see nothing of bands.
+    if count <= 1 or _get_current_dispatch_mode() is not None:
         work(0, height)
         return
     edges = [height * index // count for index in range(count + 1)]
