@@ -126,7 +126,7 @@ def folder_pairs(root: str | Path) -> list[Pair]:
     root = _folder(root)
     found = []
     for role, names in (("dark", LOW_NAMES), ("well-lit", REFERENCE_NAMES)):
-        folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name.lower() in names)
+        folders = [entry for entry in _entries(root) if entry.is_dir() and entry.name.lower() in names]
         if len(folders) != 1:
             there = f"there are {' and '.join(f.name for f in folders)}" if folders else "there is none"
             raise MediaError(f"{root}: expected one folder of {role} pictures ({', '.join(names)}), {there}")
@@ -167,13 +167,17 @@ def _folder(path: str | Path) -> Path:
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
+    files = [e for e in _entries(folder) if is_image_name(e) and not e.name.startswith(".") and e.is_file()]
+    if not files:
+        raise MediaError(f"{folder}: holds no pictures")
+    return _unique((file.stem, file) for file in files)
+
+
+def _entries(folder: Path) -> list[Path]:
     try:
-        entries = [e for e in folder.iterdir() if is_image_name(e) and not e.name.startswith(".") and e.is_file()]
+        return sorted(folder.iterdir())
     except OSError as error:
         raise MediaError(f"cannot read {folder}: {error.strerror or error}") from error
-    if not entries:
-        raise MediaError(f"{folder}: holds no pictures")
-    return _unique((entry.stem, entry) for entry in sorted(entries))
 
 
 def _without_prefix(side: dict[str, Path]) -> dict[str, Path]:

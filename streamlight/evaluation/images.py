@@ -26,6 +26,7 @@ from streamlight.evaluation import metrics
 from streamlight.evaluation.datasets import Pair
 from streamlight.evaluation.machine import Machine, describe_machine
 from streamlight.media import Frame, open_source
+from streamlight.media.stillmeta import is_cut_off
 from streamlight.media.stills import to_rgb
 from streamlight.pipelines.building import enhancer_for
 
@@ -279,7 +280,7 @@ def _read(path: Path, config: Config) -> Frame:
         frame = next(source.frames(), None)
     if frame is None:
         raise MediaError(f"{path}: no picture can be decoded")
-    if frame.damaged:
+    if frame.damaged or is_cut_off(path):
         raise MediaError(f"{path}: is damaged, only part of the picture can be decoded")
     return frame
 

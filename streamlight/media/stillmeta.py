@@ -1,7 +1,8 @@
-"""Colour profile and EXIF of still images: read from the source, put into the encoded file."""
+"""Colour profile and EXIF of still images: read from the source, put into the encoded file; files that are cut off."""
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -12,6 +13,7 @@ _HEAD = 1 << 24  # profiles stand before the samples
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_HEAD = 8 + 25  # signature and IHDR
 _SEGMENT = 65_533  # largest body of a JPEG segment
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)  # no stuffing, restart marker or padding
 
 
 def icc_profile(path: Path) -> bytes:
@@ -54,6 +56,22 @@ def exif_block(path: Path) -> bytes:
     """The EXIF block (a TIFF structure) of a JPEG, PNG or WebP file, made to say "upright"; ``b""`` without one."""
     block = orientation.exif_block(path)
     return upright(block) if block else b""
+
+
+def is_cut_off(path: Path) -> bool:
+    """Whether a JPEG file ends before its picture does. The decoder fills up the rest and says nothing.
+
+    Other formats give False: their decoders refuse such files. Raises OSError where the file cannot be read.
+    """
+    data = path.read_bytes()
+    if data[:2] != b"\xff\xd8":
+        return False
+    at = 2
+    while (marker := _MARKER.search(data, at)) is not None:
+        if data[marker.start() + 1] == 0xD9:  # end of image; what follows is another matter
+            return False
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    return True
 
 
 def upright(tiff: bytes) -> bytes:

@@ -129,6 +129,11 @@ def _png(folder: Path, change: str) -> str:
         high.write_bytes(b"")
     elif change == "cut":
         low.write_bytes(low.read_bytes()[: low.stat().st_size // 2])
+    elif change == "cut jpeg":
+        low.unlink()
+        jpeg = write(low.with_suffix(".jpg"), scene(48, 40))
+        jpeg.write_bytes(jpeg.read_bytes()[: jpeg.stat().st_size * 9 // 10])
+        return "low/2.jpg"
     elif change == "one pixel":
         write(low, scene(1, 1))
         write(high, scene(1, 1))
@@ -138,7 +143,7 @@ def _png(folder: Path, change: str) -> str:
     return "high/2.png" if change in ("size", "turned", "empty") else "low/2.png"
 
 
-@pytest.mark.parametrize("change", ["size", "turned", "text", "empty", "cut", "one pixel", "gone"])
+@pytest.mark.parametrize("change", ["size", "turned", "text", "empty", "cut", "cut jpeg", "one pixel", "gone"])
 def test_bad_pairs_end_as_one_line_before_any_work(
     change: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
