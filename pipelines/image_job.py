@@ -11,6 +11,7 @@ from streamlight.enhance import Enhancer
 from streamlight.enhance.compare import compare_planes
 from streamlight.errors import MediaError
 from streamlight.media import as_path, check_destination, open_source, write_still
+from streamlight.media.stillmeta import is_cut_off
 
 
 class ImageJob:
@@ -67,7 +68,9 @@ class ImageJob:
                 "input_pix_fmt": source.info.pix_fmt,
                 "output_pix_fmt": written.pix_fmt,
             }
-        report.frames = {"in": 1, "out": 1, "damaged": int(frame.damaged)}
+        path = as_path(self._source)
+        damaged = frame.damaged or (path is not None and is_cut_off(path))
+        report.frames = {"in": 1, "out": 1, "damaged": int(damaged)}
         for loss in written.losses:
             report.warn("picture", loss)
         report.status = "done"

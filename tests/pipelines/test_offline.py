@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from streamlight.pipelines import segment_run
@@ -238,6 +239,15 @@ def test_images(photo, tmp_path):
     with pytest.raises(MediaError, match="--overwrite"):
         enhance_video(photo, target)
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_jpeg_that_ends_too_early_is_counted_as_damaged(tmp_path):
+    rng = np.random.default_rng(0)
+    whole, cut = tmp_path / "whole.jpg", tmp_path / "cut.jpg"
+    assert cv2.imwrite(str(whole), rng.integers(0, 60, (48, 64, 3), dtype=np.uint8))
+    cut.write_bytes(whole.read_bytes()[:-500])
+    damaged = [enhance_video(p, tmp_path / f"{p.stem}.png").frames["damaged"] for p in (whole, cut)]
+    assert damaged == [0, 1]
 
 
 def test_images_stay_images_and_videos_videos(clip, photo, tmp_path):
