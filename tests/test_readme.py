@@ -34,7 +34,8 @@ def test_presets_are_all_listed() -> None:
 
 def test_options_in_examples_exist() -> None:
     known = {option.flag for option in options()} | {"--preset", "--config", "--json", "--debug", "--help"}
-    lines = [line.split("#")[0] for line in README.splitlines() if line.startswith("streamlight ")]
+    shell = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL))
+    lines = [line.split("#")[0] for line in shell.splitlines() if line.startswith("streamlight ")]
     assert len(lines) > 5
     for line in lines:
         words = shlex.split(line)
