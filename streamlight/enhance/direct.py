@@ -14,6 +14,7 @@ from streamlight.enhance.color import planes_from_rgb, rgb_from_planes
 from streamlight.errors import DeviceError, ModelError
 from streamlight.media.frame import Frame
 from streamlight.models.protocol import GenerativeModel
+from streamlight.models.sampling import draw_latent
 from streamlight.temporal import StreamState
 
 
@@ -71,10 +72,6 @@ class DirectEnhancer(Enhancer):
 
     def _bright(self, low: Tensor) -> Tensor:
         condition = self.model.condition(low)
-        prior = self.model.prior(condition)
-        latent = prior.mean
-        if self.model.temperature > 0.0:
-            generator = torch.Generator(device="cpu").manual_seed(self.settings.seed)
-            noise = torch.randn(prior.mean.shape, generator=generator).to(latent)
-            latent = latent + self.model.temperature * prior.std * noise
+        generator = torch.Generator(device="cpu").manual_seed(self.settings.seed)
+        latent = draw_latent(self.model.prior(condition), temperature=self.model.temperature, generator=generator)
         return self.model.decode(latent, condition, strength=self.settings.strength)

@@ -21,6 +21,7 @@ from streamlight.engine.report import peak_memory
 from streamlight.errors import ModelError, StreamlightError
 from streamlight.models.protocol import GenerativeModel
 from streamlight.models.registry import architecture
+from streamlight.models.sampling import draw_latent
 from streamlight.models.weights import Weights
 
 GLARE_CODES = 8192
@@ -121,9 +122,10 @@ def build_random(name: str, configuration: str, *, seed: int = 0, **keywords: An
 @torch.inference_mode()
 def _picture(model: GenerativeModel, low: torch.Tensor) -> torch.Tensor:
     condition = model.condition(low)
-    prior = model.prior(condition)
-    noise = torch.randn(prior.mean.shape, generator=torch.Generator().manual_seed(0))
-    return model.decode(prior.mean + model.temperature * prior.std * noise, condition)
+    generator = torch.Generator().manual_seed(0)
+    return model.decode(
+        draw_latent(model.prior(condition), temperature=model.temperature, generator=generator), condition
+    )
 
 
 def count_macs(model: GenerativeModel, low: torch.Tensor) -> int:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from streamlight.models.glare.fusion import fidelity_per_level
 from streamlight.models.glare.network import GlareNetwork
 from streamlight.models.glare.preprocess import Border, Padding, border
 from streamlight.models.protocol import Condition, ModelCard, Prior
+from streamlight.models.sampling import draw_pictures
 from streamlight.models.weights import write_safetensors
 
 CARD: Final = ModelCard(
@@ -144,45 +145,15 @@ class Glare(GlareNetwork):
         bright = self._border(low).remove(image).clamp(0.0, 1.0).to(low.dtype)
         return bright.contiguous() if strength == 1.0 else torch.lerp(low, bright, strength)
 
-    def sample(
-        self,
-        low: Tensor,
-        *,
-        samples: int = 1,
-        temperature: float | None = None,
-        generator: torch.Generator | None = None,
-        strength: float = 1.0,
-    ) -> Tensor:
-        """Enhance a picture, several times on request; what depends on the dark picture only is computed once.
+    def sample(self, low: Tensor, **drawing: Any) -> Tensor:
+        """Enhance pictures, several times on request: :func:`streamlight.models.sampling.draw_pictures`.
 
-        Args:
-            low: ``(N, 3, H, W)`` float in [0, 1], RGB.
-            samples: How many results; they differ where ``temperature`` is above 0.
-            temperature: Instead of the model's own setting; 0 is the published, deterministic result.
-            generator: Source of the noise.
-            strength: As for :meth:`decode`.
+        At temperature 0, the model's own setting unless told otherwise, this is the published, deterministic result.
 
         Returns:
             ``(samples, N, 3, H, W)``.
-
-        Raises:
-            ModelError: ``low`` is not such a tensor.
-            ConfigError: ``samples`` is below 1 or ``temperature`` below 0.
         """
-        temperature = self.temperature if temperature is None else temperature
-        if samples < 1 or not 0.0 <= temperature < float("inf"):
-            raise ConfigError(f"samples must be 1 or more and temperature 0 or more, got {samples} and {temperature}")
-        condition = self.condition(low)
-        mean = self.prior(condition).mean
-        if temperature == 0.0:
-            picture = self.decode(mean, condition, strength=strength)
-            return picture[None].expand(samples, *picture.shape)
-        device = mean.device if generator is None else generator.device
-        results = []
-        for _ in range(samples):  # one by one: the decoders' memory is what limits the size of a picture
-            noise = torch.randn(mean.shape, generator=generator, device=device).to(mean)
-            results.append(self.decode(mean + temperature * noise, condition, strength=strength))
-        return torch.stack(results)
+        return draw_pictures(self, low, **drawing)
 
     def save(self, path: str | Path) -> None:
         """Write all weights to one file from which :func:`streamlight.load` makes this network again.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from streamlight.models.lldiffusion.preprocess import color_map, pad, padded_siz
 from streamlight.models.lldiffusion.sampling import Sampling, TiledNoise, WholeNoise
 from streamlight.models.lldiffusion.unet import UNet
 from streamlight.models.protocol import Condition, ModelCard, Prior
+from streamlight.models.sampling import draw_pictures
 from streamlight.models.weights import write_safetensors
 
 CARD: Final = ModelCard(
@@ -171,13 +173,13 @@ class LLDiffusion(nn.Module):
         strength: float = 1.0,
         **arguments: Any,
     ) -> Tensor:
-        """Enhance a picture, several times on request; what depends on the dark picture only is computed once.
+        """Enhance pictures, several times on request: :func:`streamlight.models.sampling.draw_pictures`.
 
         Args:
             low: ``(N, 3, H, W)`` float in [0, 1], RGB.
             samples: How many results, S.
             temperature: Standard deviation of the start noise; the model's own if None.
-            generator: Source of the noise; needed unless ``temperature`` is 0.
+            generator: Source of the start noise and of the steps' noise; needed unless ``temperature`` is 0.
             strength: As for :meth:`decode`.
             **arguments: As for :meth:`decode`.
 
@@ -188,21 +190,12 @@ class LLDiffusion(nn.Module):
             ModelError: ``low`` is not such a tensor.
             ConfigError: A setting is out of range, or there is nothing to draw noise from.
         """
-        temperature = self.temperature if temperature is None else temperature
-        _check_temperature(temperature)
-        if samples < 1:
-            raise ConfigError(f"samples must be 1 or more, got {samples}")
-        if temperature and generator is None:
+        if generator is None and (self.temperature if temperature is None else temperature):
             raise ConfigError("the sampler starts from noise: give a generator (or call decode with the noise itself)")
-        condition = self.condition(low)
-        mean = self.prior(condition).mean
-        results = []
-        for _ in range(samples):
-            latent = mean
-            if generator is not None:
-                latent = temperature * torch.randn(mean.shape, generator=generator, device=generator.device).to(mean)
-            results.append(self.decode(latent, condition, strength=strength, generator=generator, **arguments))
-        return torch.stack(results)
+        decode = partial(self.decode, generator=generator, **arguments)
+        return draw_pictures(
+            self, low, samples=samples, temperature=temperature, generator=generator, strength=strength, decode=decode
+        )
 
     def trajectory(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from streamlight.models.llflow.preprocess import (
     to_codes,
 )
 from streamlight.models.protocol import Condition, ModelCard, Prior
+from streamlight.models.sampling import draw_pictures
 from streamlight.models.weights import Weights, assemble, fingerprint, write_safetensors
 
 PaddingRule = Literal["least", "official"]
@@ -168,42 +169,13 @@ class LLFlow:
             picture = picture[:, :, top : top + low.shape[-2], left : left + low.shape[-1]].clamp(0.0, 1.0)
             return picture if strength == 1.0 else torch.lerp(low.to(picture.dtype), picture, strength)
 
-    def sample(
-        self,
-        low: Tensor,
-        *,
-        samples: int = 1,
-        temperature: float | None = None,
-        generator: torch.Generator | None = None,
-        strength: float = 1.0,
-    ) -> Tensor:
-        """Several bright pictures of each dark one; the condition is computed once for all.
-
-        Args:
-            low: As for :meth:`condition`.
-            samples: How many, S.
-            temperature: Standard deviation of the latent around its mean; the model's own if None.
-            generator: Where the noise comes from; the same seed gives the same pictures.
-            strength: As for :meth:`decode`.
+    def sample(self, low: Tensor, **drawing: Any) -> Tensor:
+        """Several bright pictures of each dark one: :func:`streamlight.models.sampling.draw_pictures`.
 
         Returns:
-            ``(S, N, 3, H, W)`` float32 in [0, 1].
+            ``(samples, N, 3, H, W)`` float32 in [0, 1].
         """
-        if samples < 1:
-            raise ModelError(f"samples must be 1 or more, got {samples}")
-        temperature = self.temperature if temperature is None else temperature
-        if not 0.0 <= temperature < float("inf"):
-            raise ModelError(f"temperature must be 0 or more, got {temperature}")
-        condition = self.condition(low)
-        mean = self.prior(condition).mean
-        if temperature == 0.0:
-            picture = self.decode(mean, condition, strength=strength)
-            return picture[None].expand(samples, *picture.shape)
-        shape = (samples * mean.shape[0], *mean.shape[1:])
-        device = mean.device if generator is None else generator.device
-        noise = torch.randn(shape, generator=generator, device=device).to(mean.device)
-        pictures = self.decode(mean.repeat(samples, 1, 1, 1) + temperature * noise, condition, strength=strength)
-        return pictures.unflatten(0, (samples, mean.shape[0]))
+        return draw_pictures(self, low, **drawing)
 
     def save(self, path: str | Path) -> None:
         """Write the weights so that :func:`streamlight.load` gives this model back, tapped blocks included.
