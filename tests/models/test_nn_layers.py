@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamlight.models.nn import attention
+from streamlight.models.nn import attention, norm
 from streamlight.models.nn.attention import SpatialAttention, attend, matmul_t
 from streamlight.models.nn.deform import ModulatedDeformConv2d, deform_conv2d
+from streamlight.models.nn.norm import GroupNorm
 from streamlight.models.nn.padding import mirror
 from streamlight.models.nn.resblock import Downsample, ResBlock, Upsample
 from streamlight.models.nn.vq import VectorQuantizer
@@ -175,3 +176,22 @@ def test_mirror_is_numpy_padding(repeat_edge: bool, mode: str, shape: tuple[int,
     expected = np.pad(x.numpy(), ((0, 0), (5, 3), (0, 9)), mode=mode)  # type: ignore[call-overload]
     assert np.array_equal(found.numpy(), expected)
     assert mirror(x) is x
+
+
+@pytest.mark.parametrize("size", [(64, 96), (33, 100), (3, 1000), (200, 2), (300, 310)])
+@pytest.mark.parametrize("groups", [1, 4, 8])
+def test_group_norm_is_exact_in_any_layout(monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], groups: int) -> None:
+    """Channels far from zero, which torch's channels-last kernel gets wrong in the third digit."""
+    monkeypatch.setattr(norm, "_BAND_BYTES", 50_000)
+    torch.manual_seed(0)
+    layer = GroupNorm(groups, 8, eps=1e-6)
+    with torch.no_grad():
+        layer.weight.normal_()
+        layer.bias.normal_()
+        x = torch.randn(2, 8, *size) + 20 * torch.randn(2, 8, 1, 1)
+        x[1, 3] = 5.0  # a constant channel
+        want = F.group_norm(x.double(), groups, layer.weight.double(), layer.bias.double(), 1e-6)
+        for layout in (torch.contiguous_format, torch.channels_last):
+            got = layer(x.contiguous(memory_format=layout))
+            assert got.is_contiguous(memory_format=layout)
+            torch.testing.assert_close(got.double(), want, rtol=0, atol=1e-4)

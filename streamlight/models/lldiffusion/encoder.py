@@ -113,7 +113,7 @@ class ConvEncoder(nn.Module):
         Returns:
             ``(N, 32·e, H/32, W/32)``.
         """
-        x = self.layer1(y.contiguous(memory_format=torch.channels_last))
+        x = self.layer1(y)
         x = self.conv_7x7(F.pad(F.leaky_relu(x, 0.2), (3, 3, 3, 3), mode="reflect"))
         for layer in (self.layer2, self.layer3, self.layer4, self.layer5):
             x = layer(F.leaky_relu(x, 0.2))

@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from streamlight.models.nn.norm import GroupNorm
 
-def group_norm(channels: int, groups: int = 32) -> nn.GroupNorm:
+
+def group_norm(channels: int, groups: int = 32) -> GroupNorm:
     """Group normalisation with the epsilon that both papers' networks use (1e-6)."""
-    return nn.GroupNorm(groups, channels, eps=1e-6, affine=True)
+    return GroupNorm(groups, channels, eps=1e-6, affine=True)
 
 
 def swish(x: Tensor) -> Tensor:
