@@ -6,19 +6,13 @@ itself, so ``workers=2`` costs one extra thread; idle threads sleep on a lock an
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 
+from streamlight.cores import available_cores
+
 RowFunction = Callable[[int, int], object]
-
-
-def available_cores() -> int:
-    """Cores this process may run on (its CPU affinity where the system tells, else all of them)."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return max(1, os.cpu_count() or 1)
 
 
 def row_bands(rows: int, workers: int, *, min_rows: int = 1, align: int = 1) -> list[tuple[int, int]]:

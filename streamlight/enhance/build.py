@@ -36,9 +36,9 @@ def build_enhancer(
         keywords: What the kind of model offers, for example ``temperature``; handed to :func:`streamlight.load`.
 
     Raises:
-        ModelError: Unknown model, unreadable weights, or a keyword that this model does not have.
-        DeviceError: The device is not there.
-        ConfigError: A setting is out of range, or the mode does not suit the model.
+        ModelError: Unknown model, or unreadable weights.
+        DeviceError: The device is not there, or not one that the mode runs on.
+        ConfigError: A setting is out of range, the model does not have it, or the mode does not suit the model.
     """
     where = _device(device)
     loaded = load(model, device=where, **keywords) if isinstance(model, str | Path) else model
@@ -47,6 +47,8 @@ def build_enhancer(
         raise ConfigError(f"model {loaded.card.name!r} runs in {natural} mode only, not in {mode} mode")
     settings = settings or EnhanceSettings()
     if natural == "guided":
+        if where.type != "cpu" and device != "auto":
+            raise DeviceError(f"guided mode runs on the CPU in this version, not on {device!r}; use 'cpu' or 'auto'")
         return GuidedEnhancer(loaded, settings)
     return DirectEnhancer(loaded, settings, device=where)
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from streamlight.engine.rows import available_cores
+from streamlight.cores import available_cores
 from streamlight.errors import ConfigError, MediaError
 from streamlight.evaluation.cases import CaseName, Sample
 from streamlight.evaluation.machine import Machine, describe_machine

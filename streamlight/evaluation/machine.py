@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from streamlight import __version__
-from streamlight.engine.rows import available_cores
+from streamlight.cores import available_cores
 from streamlight.media.versions import library_versions
 
 PACKAGES = ("av", "torch", "numba", "numpy", "opencv-python-headless", "kornia", "safetensors", "pydantic")

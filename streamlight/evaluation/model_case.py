@@ -62,7 +62,6 @@ class ModelSample:
         peak_gflops: Speed of a large matrix product in the same process and precision, in GFLOP/s.
         peak_memory: Largest resident size of the process, bytes.
         parameters: Numbers in the weights.
-        psnr: Of the output against the same model in float32, dB; None for float32 itself or where not asked for.
     """
 
     seconds: float
@@ -71,7 +70,6 @@ class ModelSample:
     peak_gflops: float
     peak_memory: int
     parameters: int
-    psnr: float | None = None
 
 
 def run(order: ModelOrder) -> ModelSample:

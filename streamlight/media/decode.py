@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 import av
 
+from streamlight.cores import available_cores
 from streamlight.errors import MediaError
 from streamlight.media import probing, seeking
 from streamlight.media.urls import as_path, redact
@@ -76,11 +76,6 @@ class DecodeOptions:
     def thread_count(self) -> int:
         """Decoder threads really used; one where the end could not be decoded again (see :meth:`Pass.pictures`)."""
         return (self.threads or min(available_cores(), 8)) if self.reopenable else 1
-
-
-def available_cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Waiting:

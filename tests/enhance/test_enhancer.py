@@ -224,6 +224,14 @@ class TestForgetting:
         items.append(frame(night(size=(60, 100)), pts=3))
         assert self.fed(items).age == 1
 
+    def test_size_change_with_the_same_small_copy(self):
+        """Growing by one column leaves the grid as it is; stale memory would be read beyond its end."""
+        items = [frame(night(seed=i, size=(96, 159)), pts=i) for i in range(3)]
+        items.append(frame(night(size=(96, 160)), pts=3))
+        state = self.fed(items)
+        assert state.age == 1
+        assert state.memory[0].shape == (96, 160)
+
 
 @pytest.mark.parametrize(
     "color",
@@ -278,6 +286,12 @@ class TestRefusals:
     def test_unknown_model_names_the_nearest(self):
         with pytest.raises(ModelError, match=r"retinx.*retinex"):
             build_enhancer("retinx")
+
+    def test_a_card_that_guided_mode_would_not_use(self, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        with pytest.raises(DeviceError, match="guided mode runs on the CPU"):
+            build_enhancer("retinex", device="cuda:0")
+        build_enhancer("retinex", device="auto").close()
 
     def test_device(self):
         with pytest.raises(DeviceError, match="cuda:7"):
