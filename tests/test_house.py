@@ -21,10 +21,13 @@ ALLOWED: dict[str, set[str]] = {
     "configs": set(),
     "pipelines": LOW | MIDDLE,
     "training": LOW | MIDDLE | {"pipelines", "configs"},
-    "evaluation": LOW | MIDDLE | {"pipelines", "configs"},
+    "evaluation": LOW | MIDDLE | {"pipelines", "configs", "training"},
     "cli": LOW | MIDDLE | {"pipelines", "configs", "training", "evaluation"},
 }
 """Rooms that each room may import, besides itself and the foundations."""
+
+OF_TRAINING = ("streamlight.training.data", "streamlight.training.degradation")
+"""What evaluation may know of training: where pictures come from, and how they are darkened; nothing of the runs."""
 
 LIBRARIES: dict[str, set[str]] = {
     "av": {"media", "live"},
@@ -91,6 +94,13 @@ def test_arrows_point_one_way(name: str, room: str, file: Path) -> None:
         if other not in ALLOWED.get(room, set()):
             wrong.append(f"line {line}: {room or name} must not import {target}")
     assert not wrong
+
+
+@pytest.mark.parametrize(("name", "file"), [(name, file) for name, room, file in MODULES if room == "evaluation"])
+def test_evaluation_knows_the_data_of_training_only(name: str, file: Path) -> None:
+    for target, line in imported(name, file):
+        if target.startswith("streamlight.training"):
+            assert f"{target}.".startswith(tuple(f"{part}." for part in OF_TRAINING)), f"line {line}: {target}"
 
 
 @pytest.mark.parametrize(("name", "room", "file"), MODULES, ids=[name for name, _, _ in MODULES])

@@ -26,8 +26,13 @@ def command() -> None:
 @click.option(
     "--pairs", metavar="DIR", help="Folder with dark pictures in low/ and well-lit ones in high/ (or ref/, …)."
 )
-@click.option("--dataset", metavar="NAME", help="A published test set: lol, lolv2-real, lolv2-syn, velol, sice-like.")
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    help="A published test set (lol, lolv2-real, lolv2-syn, velol, sice-like), or synthetic.",
+)
 @click.option("--root", metavar="DIR", help="The folder that holds the dataset, as it is published.")
+@click.option("--cache", metavar="DIR", help="Keep the pictures of the synthetic set there for the next time.")
 @click.option("--lpips", is_flag=True, help="Score LPIPS as well; needs the extra 'lpips' and AlexNet's weights.")
 @click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
 @click.option("--markdown", "markdown_target", metavar="FILE", help="The whole report as a Markdown page.")
@@ -37,6 +42,7 @@ def evaluate_images(
     pairs: str | None,
     dataset: str | None,
     root: str | None,
+    cache: str | None,
     lpips: bool,
     json_target: str | None,
     markdown_target: str | None,
@@ -48,24 +54,28 @@ def evaluate_images(
 
     Prints PSNR and SSIM, each without GT-mean and with it (after the brightness was scaled to the reference's), as a
     Markdown table of means; JSON and the page of --markdown also hold every picture.
+
+    The dataset synthetic is made on the spot: the photographs that no model in the package was trained on, found below
+    --root, are darkened the same way each time.
     """
     from streamlight.evaluation import images
-    from streamlight.evaluation.datasets import find_pairs
+    from streamlight.evaluation.contenders import of_config
+    from streamlight.evaluation.synthetic import found_pairs
 
     _console.check_json_target(json_target)
     _console.check_json_target(markdown_target, option="--markdown")
     if json_target == markdown_target == "-":
         raise click.UsageError("--json and --markdown cannot both go to stdout")
     config = _options.config_from_options(preset, config_file, values)
-    name, found = find_pairs(pairs=pairs, dataset=dataset, root=root)
-    report = images.evaluate_images(
-        found,
-        config=config,
-        dataset=name,
-        lpips=lpips,
-        command=shlex.join(["streamlight", *sys.argv[1:]]),
-        progress=_progress(),
-    )
+    with found_pairs(pairs=pairs, dataset=dataset, root=root, cache=cache) as (name, found):
+        report = images.evaluate_images(
+            found,
+            contender=of_config(config),
+            dataset=name,
+            lpips=lpips,
+            command=shlex.join(["streamlight", *sys.argv[1:]]),
+            progress=_progress(),
+        )
     _console.write_json(json_target, report.to_dict())
     _console.write_text(markdown_target, report.markdown())
     if "-" not in (json_target, markdown_target):

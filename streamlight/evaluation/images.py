@@ -7,7 +7,6 @@ enhancer. Scored is the 8-bit RGB picture that such a PNG holds, alpha aside. Se
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -23,12 +22,12 @@ from streamlight.config import Config
 from streamlight.enhance import Enhancer
 from streamlight.errors import ConfigError, MediaError
 from streamlight.evaluation import metrics
+from streamlight.evaluation.contenders import Contender
 from streamlight.evaluation.datasets import Pair
 from streamlight.evaluation.machine import Machine, describe_machine
 from streamlight.media import Frame, open_source
 from streamlight.media.stillmeta import is_cut_off
 from streamlight.media.stills import to_rgb
-from streamlight.pipelines.building import enhancer_for
 
 DEFINITIONS: Final = {
     "picture": "8-bit RGB as displayed, over 255; alpha is left out",
@@ -187,7 +186,7 @@ class ImagesReport:
 def evaluate_images(
     pairs: Sequence[Pair],
     *,
-    config: Config,
+    contender: Contender,
     dataset: str = "",
     lpips: bool = False,
     command: str = "",
@@ -199,7 +198,7 @@ def evaluate_images(
 
     Args:
         pairs: What to measure, at least one.
-        config: Model and its settings; of the other sections ``input.tonemap`` and ``run.workers`` count.
+        contender: Model and its settings; of the other sections ``input.tonemap`` and ``run.workers`` count.
         dataset: What the set is called in the report.
         lpips: Score LPIPS as well.
         command: How this was called, for the record.
@@ -215,15 +214,16 @@ def evaluate_images(
         raise ConfigError("there are no pairs to evaluate")
     perceptual = metrics.open_lpips() if lpips else None
     smallest = metrics.LPIPS_SIDE if lpips else metrics.WINDOW
+    config = contender.config
     for pair in pairs:
         _read_pair(pair, config, smallest)
-    enhancer = enhancer_for(config)
+    enhancer = contender.open()
     pictures = []
     try:
         for done, pair in enumerate(pairs):
             progress(done, len(pairs), pair.name)
             pictures.append(_measure(pair, enhancer, config, perceptual, smallest))
-        return ImagesReport(command, describe_machine(), dataset, _describe(enhancer, config), pictures)
+        return ImagesReport(command, describe_machine(), dataset, contender.describe(enhancer), pictures)
     finally:
         enhancer.close()
 
@@ -288,17 +288,6 @@ def _read(path: Path, config: Config) -> Frame:
 def _tensor(frame: Frame) -> Tensor:
     rgb = np.ascontiguousarray(to_rgb(frame, 8).transpose(2, 0, 1))
     return torch.from_numpy(rgb)[None].float() / 255.0
-
-
-def _describe(enhancer: Enhancer, config: Config) -> dict[str, Any]:
-    model = config.model
-    file = Path(model.weights or model.name)
-    weights = None
-    if file.is_file():
-        with open(file, "rb") as stream:
-            weights = {"file": file.name, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
-    given = model.model_dump(mode="json", exclude={"name", "weights"}, exclude_none=True)
-    return {"card": enhancer.model.card.to_dict(), "settings": given, "weights": weights}
 
 
 def _mean(all_figures: Sequence[Figures]) -> Figures:

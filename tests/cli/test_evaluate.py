@@ -153,7 +153,7 @@ def test_bad_pairs_end_as_one_line_before_any_work(
     def never(config: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("streamlight.evaluation.images.enhancer_for", never)
+    monkeypatch.setattr("streamlight.evaluation.contenders.enhancer_for", never)
     assert run(["evaluate", "images", "--pairs", str(folder)]) == 1
     said = capsys.readouterr()
     assert said.out == ""

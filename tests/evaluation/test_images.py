@@ -9,6 +9,7 @@ import pytest
 
 from streamlight.config import load_config
 from streamlight.errors import ConfigError
+from streamlight.evaluation.contenders import of_config
 from streamlight.evaluation.images import evaluate_images
 from streamlight.media.stillmeta import is_cut_off
 from tests.evaluation.pictures import scene, write
@@ -16,7 +17,7 @@ from tests.evaluation.pictures import scene, write
 
 def test_no_pairs() -> None:
     with pytest.raises(ConfigError, match="no pairs"):
-        evaluate_images([], config=load_config())
+        evaluate_images([], contender=of_config(load_config()))
 
 
 @pytest.mark.parametrize("progressive", [0, 1])

@@ -1,0 +1,98 @@
+"""What is measured, in a word: a model with its settings, or a baseline.
+
+``retinex``, ``retinex,denoise=0``, ``tonenet,preset=quality``, ``my.safetensors,device=cpu``: a model as ``--model``
+takes it, then options of the schema. ``input`` is the dark picture itself, ``gamma`` a plain power law.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from streamlight.config import Config, load_config, options, suggestion
+from streamlight.enhance import Enhancer, EnhanceSettings, build_enhancer
+from streamlight.errors import ConfigError
+from streamlight.evaluation.baselines import AutoGamma
+from streamlight.pipelines.building import enhancer_for
+
+INPUT: Final = "input"
+GAMMA: Final = "gamma"
+BASELINES: Final = (INPUT, GAMMA)
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """Something that makes a picture out of a dark one.
+
+    Attributes:
+        label: What it is called in tables.
+        config: The configuration that makes the enhancer; of a baseline only what reading files needs.
+        baseline: ``"input"`` or ``"gamma"``; empty for a model.
+    """
+
+    label: str
+    config: Config
+    baseline: str = ""
+
+    def open(self) -> Enhancer:
+        """The enhancer; whoever opens it closes it.
+
+        Raises:
+            ConfigError: The model does not take its settings.
+            ModelError: It cannot be loaded.
+            DeviceError: The device is not there.
+        """
+        if not self.baseline:
+            return enhancer_for(self.config)
+        settings = EnhanceSettings(strength=0.0 if self.baseline == INPUT else 1.0)
+        return build_enhancer(AutoGamma(), settings=settings)
+
+    def describe(self, enhancer: Enhancer) -> dict[str, Any]:
+        """For reports: the card, the settings given, the weights file and its digest."""
+        if self.baseline:
+            return {"card": {"name": self.baseline}, "settings": {}, "weights": None}
+        model = self.config.model
+        file = Path(model.weights or model.name)
+        weights = {"file": file.name, "sha256": file_digest(file)} if file.is_file() else None
+        settings = model.model_dump(mode="json", exclude={"name", "weights"}, exclude_none=True)
+        return {"card": enhancer.model.card.to_dict(), "settings": settings, "weights": weights}
+
+
+def of_config(config: Config) -> Contender:
+    """The model that a configuration asks for."""
+    return Contender(Path(config.model.name).name, config)
+
+
+def parse_contender(text: str) -> Contender:
+    """Read a contender, as the module says.
+
+    Raises:
+        ConfigError: An option is unknown, not one of the model, or has a value that is not allowed.
+    """
+    name, *rest = (part.strip() for part in text.split(","))
+    if name in BASELINES:
+        if rest:
+            raise ConfigError(f"'{text}': the baseline '{name}' has no settings")
+        return Contender(name, Config(), name)
+    known = [option.name for option in options() if option.section == "model" or option.key == "run.workers"]
+    values: dict[str, Any] = {}
+    for part in rest:
+        key, given, value = part.partition("=")
+        key = key.strip().replace("-", "_")
+        if not given or key not in (*known, "preset") or key == "model":
+            raise ConfigError(
+                f"'{text}': expected MODEL,OPTION=VALUE,… with options of the model, got '{part}'"
+                f"{suggestion(key, known)}"
+            )
+        values[key] = value.strip()
+    preset = values.pop("preset", None)
+    label = ",".join([Path(name).name, *rest])
+    return Contender(label, load_config(preset=preset, values={"model": name, **values}))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
