@@ -36,6 +36,10 @@ _ARCHITECTURES: Final[dict[str, str]] = {
 KEYWORDS_ENTRY: Final = "streamlight.keywords"
 """Metadata of our own files: what cannot be deduced from the tensors, as JSON keyword arguments."""
 
+LICENCE_ENTRY: Final = "streamlight.licence"
+TRAINING_DATA_ENTRY: Final = "streamlight.training_data"
+"""Metadata of our own files: what the model's card says in place of what is known of the architecture's files."""
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
@@ -215,7 +219,7 @@ def check(path: str | Path, *, ema: bool = False) -> Description:
         live=sum(tensor.numel() for name, tensor in tensors.items() if name not in dropped),
         dtypes=dtypes,
         fit=fit,
-        licence=architecture.card.licence,
+        licence=weights.metadata.get(LICENCE_ENTRY, architecture.card.licence),
     )
 
 
@@ -246,10 +250,10 @@ def convert(source: str | Path, target: str | Path, *, overwrite: bool = False, 
         raise ModelError(f"{source}: is not converted, it is not usable: {'; '.join(description.fit.problems())}")
     weights, architecture = _recognise(source, ema=ema)
     metadata = {
+        LICENCE_ENTRY: architecture.card.licence,
         **weights.metadata,
         "streamlight.architecture": architecture.name,
         "streamlight.converted_from": Path(source).name,
-        "streamlight.licence": architecture.card.licence,
     }
     write_safetensors(target, weights.tensors, metadata=metadata)
     return description
@@ -261,9 +265,14 @@ def _open(
     weights, architecture = _recognise(path, ema=ema)
     if expected is not None and architecture.name != expected:
         raise ModelError(f"{path}: is a {architecture.name!r} file, not {expected!r}")
-    keywords = {**_stored_keywords(weights), **keywords}
+    keywords = {**stored_keywords(weights), **keywords}
     _check_keywords(architecture.name, architecture.build, keywords)
     model = _about(path, lambda: architecture.build(weights, **keywords))
+    model.card = replace(
+        model.card,
+        licence=weights.metadata.get(LICENCE_ENTRY, model.card.licence),
+        training_data=weights.metadata.get(TRAINING_DATA_ENTRY, model.card.training_data),
+    )
     move = getattr(model, "to", None)
     return model if move is None else move(device)
 
@@ -300,7 +309,12 @@ def _about(path: str | Path, action: Callable[[], Any]) -> Any:
         raise ModelError(f"{path}: {error}") from error
 
 
-def _stored_keywords(weights: Weights) -> dict[str, Any]:
+def stored_keywords(weights: Weights) -> dict[str, Any]:
+    """Keyword arguments that a file carries.
+
+    Raises:
+        ModelError: They are not a JSON object.
+    """
     text = weights.metadata.get(KEYWORDS_ENTRY, "{}")
     try:
         stored = json.loads(text)

@@ -24,6 +24,13 @@ class Encoding:
     color_map: Tensor
     conditions: tuple[Tensor, ...]
 
+    def wide(self) -> Encoding:
+        """In float32, where it is narrower."""
+        color_map, *conditions = (
+            x if x.dtype == torch.float64 else x.float() for x in (self.color_map, *self.conditions)
+        )
+        return Encoding(color_map, tuple(conditions))
+
 
 class ConditionalEncoder(nn.Module):
     """RRDB encoder over the logarithm, the equalised picture, the colour map and the noise map of the input.

@@ -86,12 +86,20 @@ class LLFlowNetwork(nn.Module):
         Returns:
             ``(nll, z, logdet)``; nll is ``-(logdet + ln p(z)) / (ln 2 · H · W)``, ``(N,)``.
         """
-        encoding = self.RRDB(lq)
-        start = torch.zeros(gt.shape[0], device=gt.device, dtype=torch.promote_types(gt.dtype, torch.float32))
-        z, logdet = self.flowUpsamplerNet.encode(gt, encoding.conditions, start)
-        assert logdet is not None
-        mean = latent_mean(color_map_of(gt) if gt_mean else encoding.color_map)
-        bits = -(logdet + gaussian_log_likelihood(z, mean)) / (math.log(2.0) * gt.shape[-2] * gt.shape[-1])
+        return self.likelihood(gt, self.RRDB(lq), gt_mean=gt_mean)
+
+    def likelihood(self, gt: Tensor, encoding: Encoding, *, gt_mean: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`negative_log_likelihood` for a dark picture that is encoded already.
+
+        In float32 whatever autocast says: in float16 official training is known to end in NaN.
+        """
+        with torch.autocast(gt.device.type, enabled=False):
+            encoding = encoding.wide()
+            start = torch.zeros(gt.shape[0], device=gt.device, dtype=torch.promote_types(gt.dtype, torch.float32))
+            z, logdet = self.flowUpsamplerNet.encode(gt, encoding.conditions, start)
+            assert logdet is not None
+            mean = latent_mean(color_map_of(gt) if gt_mean else encoding.color_map)
+            bits = -(logdet + gaussian_log_likelihood(z, mean)) / (math.log(2.0) * gt.shape[-2] * gt.shape[-1])
         return bits, z, logdet
 
     def decode(self, z: Tensor, encoding: Encoding, logdet: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
