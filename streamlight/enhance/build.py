@@ -40,7 +40,7 @@ def build_enhancer(
         DeviceError: The device is not there, or not one that the mode runs on.
         ConfigError: A setting is out of range, the model does not have it, or the mode does not suit the model.
     """
-    where = _device(device)
+    where = find_device(device)
     loaded = load(model, device=where, **keywords) if isinstance(model, str | Path) else model
     natural = "guided" if loaded.card.color == "ycbcr" else "direct"
     if mode not in ("auto", natural):
@@ -53,7 +53,7 @@ def build_enhancer(
     return DirectEnhancer(loaded, settings, device=where)
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
     """The device called ``name``; ``auto`` is the first CUDA device, if there is one."""
     cards = torch.cuda.device_count()
     if name == "auto":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from streamlight.training.degradation.coding import is_video, store
 from streamlight.training.degradation.light import glow_light, glow_threshold, lamp_light, light_map
 from streamlight.training.degradation.noise import add_noise
 from streamlight.training.degradation.optics import gaussian_blur
-from streamlight.training.degradation.parameters import DegradationParameters
+from streamlight.training.degradation.parameters import DegradationParameters, SensorNoise
 from streamlight.training.degradation.tone import decode, encode, radiance_scale, shoulder, target_exponent
 
 
@@ -136,6 +137,24 @@ def degrade_image(
     pairs = [camera.record(image, generator=generator) for _ in range(shots)]
     stored = store(torch.stack([pair.low for pair in pairs]), parameters.coding)
     return Pair(stored[-1], pairs[0].target)
+
+
+def clean_low(image: Tensor, parameters: DegradationParameters, *, radiance: bool = False) -> Tensor:
+    """The dark picture as a camera without noise, lens blur and storage would give it.
+
+    Args:
+        image: As for `degrade_image`.
+        parameters: What is done; noise, blur and coding do not count.
+        radiance: Whether the image is scene-linear radiance.
+
+    Returns:
+        ``(3, H, W)`` float32 RGB in [0, 1], not rounded: in the dark a step of 1/255 is a large one.
+
+    Raises:
+        ValueError: The image has another shape, or holds NaN.
+    """
+    ideal = dataclasses.replace(parameters, blur=0.0, noise=SensorNoise())
+    return DarkCamera(ideal, image, radiance=radiance).record(image, generator=torch.Generator()).low
 
 
 def degrade_clip(

@@ -1,0 +1,1 @@
+"""Pictures to learn from: found on disk, darkened, kept in a pool, and cut into batches."""
