@@ -1,4 +1,4 @@
-"""Measure quality on pictures with references."""
+"""Measure quality: of pictures against references, of video, in one table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _INTERVAL = 10.0
 
 @click.group("evaluate", cls=DefaultGroup, default="images", no_args_is_help=False)
 def command() -> None:
-    """Measure quality on pictures with references."""
+    """Measure quality: of pictures against references, of video, in one table."""
 
 
 @command.command("images")
@@ -62,10 +62,7 @@ def evaluate_images(
     from streamlight.evaluation.contenders import of_config
     from streamlight.evaluation.synthetic import found_pairs
 
-    _console.check_json_target(json_target)
-    _console.check_json_target(markdown_target, option="--markdown")
-    if json_target == markdown_target == "-":
-        raise click.UsageError("--json and --markdown cannot both go to stdout")
+    _check_targets(json_target, markdown_target)
     config = _options.config_from_options(preset, config_file, values)
     with found_pairs(pairs=pairs, dataset=dataset, root=root, cache=cache) as (name, found):
         report = images.evaluate_images(
@@ -80,6 +77,56 @@ def evaluate_images(
     _console.write_text(markdown_target, report.markdown())
     if "-" not in (json_target, markdown_target):
         click.echo(report.summary())
+
+
+@command.command("video")
+@click.argument("contenders", nargs=-1, metavar="[CONTENDER]...")
+@click.option("--data", metavar="DIR", help="Folder with the clean clips that are darkened: video/opencv_vtest.avi, …")
+@click.option("--clip", "clips", multiple=True, metavar="FILE", help="A dark clip without reference; repeatable.")
+@click.option("--frames", default=150, show_default=True, help="Frames of each clip; the first 30 are not measured.")
+@click.option("--cache", metavar="DIR", help="Keep the darkened clips there for the next time.")
+@click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
+@click.option("--markdown", "markdown_target", metavar="FILE", help="The whole report as a Markdown page.")
+@_console.common_options
+def evaluate_video(
+    contenders: tuple[str, ...],
+    data: str | None,
+    clips: tuple[str, ...],
+    frames: int,
+    cache: str | None,
+    json_target: str | None,
+    markdown_target: str | None,
+) -> None:
+    """Measure what CONTENDERs make of dark video: detail at rest and in motion, noise, flicker.
+
+    A CONTENDER is a model with options, for example retinex or retinex,denoise=0,preset=quality; or a weights file; or
+    gamma, the plainest brightening. Default: the default model. The input is always told.
+    """
+    from streamlight.config import Config
+    from streamlight.evaluation.contenders import parse_contender
+    from streamlight.evaluation.video import evaluate_video
+
+    _check_targets(json_target, markdown_target)
+    report = evaluate_video(
+        [parse_contender(text) for text in contenders or (Config().model.name,)],
+        data=data,
+        clips=clips,
+        frames=frames,
+        cache=cache,
+        command=shlex.join(["streamlight", *sys.argv[1:]]),
+        progress=_console.say,
+    )
+    _console.write_json(json_target, report.to_dict())
+    _console.write_text(markdown_target, report.markdown())
+    if "-" not in (json_target, markdown_target):
+        click.echo(report.summary())
+
+
+def _check_targets(json_target: str | None, markdown_target: str | None) -> None:
+    _console.check_json_target(json_target)
+    _console.check_json_target(markdown_target, option="--markdown")
+    if json_target == markdown_target == "-":
+        raise click.UsageError("--json and --markdown cannot both go to stdout")
 
 
 def _progress() -> Callable[[int, int, str], None]:

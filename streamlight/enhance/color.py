@@ -73,7 +73,8 @@ def _weights(color: ColorSpec) -> tuple[float, float]:
 def _tensor(plane: np.ndarray, device: torch.device | str) -> Tensor:
     if plane.dtype == np.uint16:
         plane = plane.astype(np.int32)
-    return torch.from_numpy(np.ascontiguousarray(plane)).to(device).float()
+    # Planes may be read-only views of a decoder's memory, about which torch warns although nothing writes to them.
+    return torch.from_numpy(np.require(plane, requirements=("C", "W"))).to(device).float()
 
 
 def _codes(value: Tensor, offset: float, span: float, color: ColorSpec) -> np.ndarray:

@@ -87,6 +87,27 @@ def ssim(result: Tensor, reference: Tensor) -> Tensor:
     return torch.stack(means).reshape(-1, 3).mean(1)
 
 
+def ssim_plane(result: Tensor, reference: Tensor) -> Tensor:
+    """Structural similarity of one plane, for example luma; everything else is as in :func:`ssim`.
+
+    Args:
+        result: ``(H, W)`` float, [0, 1]; height and width at least 11.
+        reference: The same shape.
+
+    Returns:
+        0-dim float64, at most 1.
+
+    Raises:
+        ValueError: The shapes differ, or a side is smaller than the window.
+    """
+    if result.shape != reference.shape or result.ndim != 2 or min(result.shape) < WINDOW:
+        raise ValueError(
+            f"two planes of one shape (H, W), at least {WINDOW}x{WINDOW}, are needed, got {tuple(result.shape)} and "
+            f"{tuple(reference.shape)}"
+        )
+    return _ssim_plane(result.double(), reference.double())
+
+
 def gt_mean_gain(result: Tensor, reference: Tensor) -> Tensor:
     """The number that GT-mean multiplies by.
 
