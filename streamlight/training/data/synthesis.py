@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamlight.training.degradation import clean_low, degrade_image, perspective_view, sample_parameters
+from streamlight.training.degradation import degrade_still, perspective_view, sample_parameters
 from streamlight.training.degradation.sampling import Draw
 from streamlight.training.recipe import DataRecipe
 from streamlight.training.seeds import generator
@@ -57,13 +57,12 @@ def make_pair(image: Tensor, recipe: DataRecipe, *, name: str, seed: int, index:
     view = view.contiguous()
     numbers = generator(seed, "degradation", index)
     parameters = sample_parameters(numbers, ranges=recipe.degradation)
-    pair = degrade_image(view, parameters, generator=numbers, radiance=radiance)
-    clean = clean_low(view, parameters, radiance=radiance) if recipe.clean else None
+    pair, clean = degrade_still(view, parameters, generator=numbers, radiance=radiance)
     return Entry(
         f"{name} (pair {index})",
         to_codes(pair.low, 255).astype(np.uint8),
         to_codes(pair.target, 255).astype(np.uint8),
-        None if clean is None else to_codes(clean, 65535).astype(np.uint16),
+        to_codes(clean, 65535).astype(np.uint16) if recipe.clean else None,
     )
 
 

@@ -4,7 +4,7 @@ The order is that of the light: tone curve inverted, uneven light, exposure, col
 black level, sensor noise, tone curve, pedestal, and storage (8 bit, 4:2:0, JPEG, H.264, HEVC).
 """
 
-from streamlight.training.degradation.camera import DarkCamera, Pair, clean_low, degrade_clip, degrade_image
+from streamlight.training.degradation.camera import DarkCamera, Pair, degrade_clip, degrade_image, degrade_still
 from streamlight.training.degradation.coding import store
 from streamlight.training.degradation.files import DegradeReport, DegradeSettings, degrade_files
 from streamlight.training.degradation.motion import moving_view, perspective_view
@@ -38,10 +38,10 @@ __all__ = [
     "ToneCurve",
     "UnevenLight",
     "add_noise",
-    "clean_low",
     "degrade_clip",
     "degrade_files",
     "degrade_image",
+    "degrade_still",
     "is_radiance_name",
     "moving_view",
     "noise_variance",

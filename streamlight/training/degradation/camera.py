@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from streamlight.training.degradation.coding import is_video, store
 from streamlight.training.degradation.light import glow_light, glow_threshold, lamp_light, light_map
 from streamlight.training.degradation.noise import add_noise
 from streamlight.training.degradation.optics import gaussian_blur
-from streamlight.training.degradation.parameters import DegradationParameters, SensorNoise
+from streamlight.training.degradation.parameters import DegradationParameters
 from streamlight.training.degradation.tone import decode, encode, radiance_scale, shoulder, target_exponent
 
 
@@ -82,22 +81,50 @@ class DarkCamera:
         Raises:
             ValueError: The frame has another shape than the first.
         """
+        dark, target = self.expose(frame)
+        return Pair(self.develop(dark, generator=generator), target)
+
+    def expose(self, frame: Tensor) -> tuple[Tensor, Tensor]:
+        """The light that reaches the lens, and the target; the part of :meth:`record` that nothing random is in.
+
+        Args:
+            frame: Of the first frame's shape and kind.
+
+        Returns:
+            Linear light >= 0 and encoded target in [0, 1], ``(3, H, W)`` each.
+
+        Raises:
+            ValueError: The frame has another shape than the first.
+        """
         if _checked(frame).shape[-2:] != self._size:
             raise ValueError(f"all frames must be {tuple(self._size)} like the first, got {tuple(frame.shape[-2:])}")
         p, linear = self.parameters, self._linear(frame)
-        bright = linear
+        dark = bright = linear
         if p.light is not None and self._light is not None:
-            linear, bright = linear * self._light, bright * self._light**p.light.keep
-        dark = linear * (p.exposure * torch.tensor(p.illuminant)[:, None, None])
-        sources = self._sources(frame)
+            dark, bright = linear * self._light, linear * self._light**p.light.keep
+        dark = dark * (p.exposure * torch.tensor(p.illuminant)[:, None, None])
+        sources = self._sources(linear)
         if sources is not None:
             dark, bright = dark + sources, bright + sources
-        dark = gaussian_blur(dark, p.blur) + p.black
-        dark = add_noise(dark, p.noise, generator=generator)
+        return dark, encode(shoulder(bright) if self._radiance else bright, p.curve)
+
+    def develop(self, dark: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        """What lens, sensor and tone curve make of the light; not rounded.
+
+        Args:
+            dark: Linear light from :meth:`expose`.
+            generator: On the CPU, for the noise; without, lens and sensor are ideal: no blur, no noise.
+
+        Returns:
+            ``(3, H, W)`` encoded, [0, 1].
+        """
+        p = self.parameters
+        if generator is None:
+            dark = dark + p.black
+        else:
+            dark = add_noise(gaussian_blur(dark, p.blur) + p.black, p.noise, generator=generator)
         low = encode(dark, p.low_curve)
-        if p.pedestal:
-            low = p.pedestal + (1.0 - p.pedestal) * low
-        return Pair(low, encode(shoulder(bright) if self._radiance else bright, p.curve))
+        return p.pedestal + (1.0 - p.pedestal) * low if p.pedestal else low
 
     def _linear(self, frame: Tensor) -> Tensor:
         if self._radiance:
@@ -105,12 +132,12 @@ class DarkCamera:
         encoded = frame.float().clamp(0.0, 1.0)
         return decode(encoded if self.scene.exponent == 1.0 else encoded**self.scene.exponent, self.parameters.curve)
 
-    def _sources(self, frame: Tensor) -> Tensor | None:
+    def _sources(self, linear: Tensor) -> Tensor | None:
         """Light that the exposure does not dim: lamps, and what shines in the picture itself."""
         glow, threshold = self.parameters.glow, self.scene.threshold
         if glow is None or threshold is None:
             return self._lamps
-        light = glow_light(self._linear(frame), glow, threshold)
+        light = glow_light(linear, glow, threshold)
         return light if self._lamps is None else light + self._lamps
 
 
@@ -132,29 +159,22 @@ def degrade_image(
         ValueError: The image has another shape, or holds NaN.
         MediaError: The encoder failed.
     """
-    camera = DarkCamera(parameters, image, radiance=radiance)
-    shots = parameters.coding.burst if is_video(parameters.coding) else 1
-    pairs = [camera.record(image, generator=generator) for _ in range(shots)]
-    stored = store(torch.stack([pair.low for pair in pairs]), parameters.coding)
-    return Pair(stored[-1], pairs[0].target)
+    return degrade_still(image, parameters, generator=generator, radiance=radiance)[0]
 
 
-def clean_low(image: Tensor, parameters: DegradationParameters, *, radiance: bool = False) -> Tensor:
-    """The dark picture as a camera without noise, lens blur and storage would give it.
-
-    Args:
-        image: As for `degrade_image`.
-        parameters: What is done; noise, blur and coding do not count.
-        radiance: Whether the image is scene-linear radiance.
+def degrade_still(
+    image: Tensor, parameters: DegradationParameters, *, generator: torch.Generator, radiance: bool = False
+) -> tuple[Pair, Tensor]:
+    """As `degrade_image`, with the dark picture that a camera without noise, lens blur and storage would give.
 
     Returns:
-        ``(3, H, W)`` float32 RGB in [0, 1], not rounded: in the dark a step of 1/255 is a large one.
-
-    Raises:
-        ValueError: The image has another shape, or holds NaN.
+        The pair, and that picture: ``(3, H, W)`` float32 RGB in [0, 1], not rounded, because in the dark 1/255 is much.
     """
-    ideal = dataclasses.replace(parameters, blur=0.0, noise=SensorNoise())
-    return DarkCamera(ideal, image, radiance=radiance).record(image, generator=torch.Generator()).low
+    camera = DarkCamera(parameters, image, radiance=radiance)
+    dark, target = camera.expose(image)
+    shots = parameters.coding.burst if is_video(parameters.coding) else 1
+    lows = torch.stack([camera.develop(dark, generator=generator) for _ in range(shots)])
+    return Pair(store(lows, parameters.coding)[-1], target), camera.develop(dark, generator=None)
 
 
 def degrade_clip(
