@@ -145,9 +145,7 @@ class VQGANTask:
             weights = starting_weights(start, NAME)
             found = _grouped(deduce(weights.tensors), weights)
             if found.stage != 1:
-                raise ModelError(
-                    f"{start}: start: expected the weights of stage I (glare_vqgan), got stage {found.stage}"
-                )
+                raise _wrong_stage(start, found)
         wanted = None
         if options.network is not None:
             wanted = GlareConfig(stage=1, autoencoder=options.network, flow=None, codes=options.codes)

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from streamlight.errors import ConfigError
-from streamlight.models.llflow.config import SIZE_MULTIPLE, UNUSED, LLFlowConfig, deduce
+from streamlight.models.llflow.config import LEVELS, SIZE_MULTIPLE, UNUSED, LLFlowConfig, deduce
 from streamlight.models.llflow.model import LLFlow
 from streamlight.models.llflow.network import LLFlowNetwork, latent_mean
 from streamlight.models.llflow.preprocess import equalization_table, network_input, to_codes
@@ -89,6 +89,7 @@ class LLFlowTask:
         taps = None if options.network is None else options.network.taps
         found = None if weights is None else deduce(weights.tensors, taps=taps)
         config = agreed(options.network, found, start=start)
+        _check_shape(config)
         network = LLFlowNetwork(config)
         check_deducible(network, config, lambda state: deduce(state, taps=config.taps))
         if weights is not None:
@@ -134,3 +135,11 @@ class LLFlowTask:
         """Weights under the official names; the flow's own matrices and norms stay float32."""
         tensors = stored(state, half=self._options.half, keep=lambda name: name.endswith(("invconv.weight", ".logs")))
         return tensors, describe(NAME, self._options, taps=list(self._config.taps))
+
+
+def _check_shape(shape: LLFlowConfig) -> None:
+    """What the constructors take for granted of a shape that comes from a recipe."""
+    if len(shape.steps) != LEVELS or min(shape.steps) < 1:
+        raise ConfigError(f"options.network.steps: {LEVELS} positive numbers expected, got {list(shape.steps)}")
+    if min(shape.nf, shape.nb, shape.growth, shape.hidden) < 1 or shape.plain_steps < 0:
+        raise ConfigError(f"options.network: sizes must be positive, got {shape}")

@@ -43,8 +43,12 @@ class VGGFeatures:
         self, path: Path, *, depth: int, taps: tuple[int, ...], normalize: bool, device: torch.device | str
     ) -> None:
         self._taps, self._normalize = taps, normalize
-        self._layers = nn.Sequential(*_layers(depth)[: max(taps) + 1])
+        layers = _layers(depth)
+        self._layers = nn.Sequential(*layers[: max(taps) + 1])
         tensors = read_weights(path).tensors
+        known = {f"features.{name}" for name in nn.Sequential(*layers).state_dict()}
+        if surplus := sorted(name for name in tensors if name.startswith("features.") and name not in known):
+            raise ModelError(f"{path}: holds no VGG{depth}: it has no {surplus[0]}")
         wanted = {name: f"features.{name}" for name in self._layers.state_dict()}
         for name, stored in wanted.items():
             shape = tuple(self._layers.state_dict()[name].shape)
