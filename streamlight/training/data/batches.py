@@ -6,19 +6,19 @@ processes changes nothing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
-from streamlight.errors import ConfigError, StreamlightError
+from streamlight.errors import ConfigError
 from streamlight.training.data.materials import Found, read_views
 from streamlight.training.data.pool import Pool, units
 from streamlight.training.data.synthesis import Entry, make_pair
-from streamlight.training.data.workers import start_worker
+from streamlight.training.data.workers import in_order
 from streamlight.training.recipe import DataRecipe
 from streamlight.training.seeds import generator
 from streamlight.training.task import Batch
@@ -31,7 +31,7 @@ class Named(NamedTuple):
     names: list[str]
 
 
-class Batches(Dataset[Any]):
+class Batches:
     """The batches of a run, by step.
 
     Args:
@@ -59,21 +59,11 @@ class Batches(Dataset[Any]):
         """Samples until every picture was seen once."""
         return self._kept + len(self._fresh)
 
-    @property
-    def fresh(self) -> bool:
-        """Whether pictures are made anew in every step, which takes other processes' time."""
-        return bool(self._fresh)
-
     def __getitem__(self, step: int) -> Named:
         """The batch of a step."""
-        first = step * self._size
-        entries = [self._sample(index) for index in range(first, first + self._size)]
-        batch = {name: _stacked([getattr(entry, name) for entry in entries]) for name in ("low", "target")}
-        if self._clean:
-            batch["clean"] = _stacked([entry.clean for entry in entries if entry.clean is not None])
-        return Named(batch, [entry.name for entry in entries])
+        return self._batch(self._entries(step))
 
-    def from_step(self, step: int, *, workers: int = 0) -> Generator[Named, None, None]:
+    def from_step(self, step: int, *, workers: int = 1) -> Generator[Named, None, None]:
         """Endless batches.
 
         Args:
@@ -83,24 +73,17 @@ class Batches(Dataset[Any]):
         Raises:
             StreamlightError: A picture cannot be read or made.
         """
-        if not self.fresh or workers < 1:
-            while True:
-                yield self[step]
-                step += 1
-        steps = range(step, 2**62)
-        loader = DataLoader(
-            _Guarded(self),
-            batch_size=None,
-            sampler=steps,
-            num_workers=workers,
-            worker_init_fn=start_worker,
-            multiprocessing_context="spawn",
-            collate_fn=_same,
-        )
-        for item in loader:
-            if isinstance(item, StreamlightError):
-                raise item
-            yield item
+        for entries in in_order(self._entries, itertools.count(step), workers=workers if self._fresh else 1):
+            yield self._batch(entries)
+
+    def _entries(self, step: int) -> list[Entry]:
+        return [self._sample(index) for index in range(step * self._size, (step + 1) * self._size)]
+
+    def _batch(self, entries: list[Entry]) -> Named:
+        batch = {name: _stacked([getattr(entry, name) for entry in entries]) for name in ("low", "target")}
+        if self._clean:
+            batch["clean"] = _stacked([entry.clean for entry in entries if entry.clean is not None])
+        return Named(batch, [entry.name for entry in entries])
 
     def _sample(self, index: int) -> Entry:
         turn, place = divmod(index, self.epoch)
@@ -152,23 +135,6 @@ class Batches(Dataset[Any]):
         self.__dict__.update(state)
         self._pool = None if state["_pool"] is None else Pool(state["_pool"])
         self._order = lru_cache(2)(self._shuffled)
-
-
-class _Guarded(Dataset[Any]):
-    """Hands errors over as values: the loader would put a traceback into the message."""
-
-    def __init__(self, inner: Batches) -> None:
-        self._inner = inner
-
-    def __getitem__(self, step: int) -> Named | StreamlightError:
-        try:
-            return self._inner[step]
-        except StreamlightError as error:
-            return error
-
-
-def _same(item: Any) -> Any:
-    return item
 
 
 def _each(entry: Entry, window: tuple[slice, ...]) -> Entry:

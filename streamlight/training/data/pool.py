@@ -24,7 +24,7 @@ from streamlight.media.destination import publish
 from streamlight.training.data.materials import Found, Material, read_picture, read_views
 from streamlight.training.data.pairs import Pair
 from streamlight.training.data.synthesis import Entry, make_pair, to_codes
-from streamlight.training.data.workers import run_jobs
+from streamlight.training.data.workers import in_order
 from streamlight.training.recipe import DataRecipe
 from streamlight.training.seeds import generator
 
@@ -49,7 +49,7 @@ class Job:
     recipe: DataRecipe
     seed: int
 
-    def __call__(self) -> list[tuple[int, Entry]]:
+    def run(self) -> list[tuple[int, Entry]]:
         """Make the pairs, each with its number.
 
         Raises:
@@ -223,7 +223,7 @@ def _make(jobs: list[Job], place: Path, *, clean: bool, workers: int, tell: Tell
 
 
 def _made(jobs: list[Job], workers: int) -> Iterator[tuple[int, Entry]]:
-    for made in run_jobs(jobs, workers=workers):
+    for made in in_order(Job.run, jobs, workers=min(workers, len(jobs))):
         yield from made
 
 

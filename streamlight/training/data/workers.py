@@ -7,41 +7,42 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from streamlight.errors import StreamlightError
 
-T = TypeVar("T")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def run_jobs(jobs: Sequence[Callable[[], T]], *, workers: int) -> Iterator[T]:
-    """Results of the jobs in their order.
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Iterator[Result]:
+    """Results of a function for each item, in the order of the items, made a little ahead.
 
     Args:
-        jobs: Anything that can be called and pickled.
-        workers: Processes; with one, the jobs run here.
+        function: Sent to every process once, so it must be possible to pickle it.
+        items: May be endless; likewise pickled.
+        workers: Processes; with one or none, the function is called here.
 
     Raises:
         StreamlightError: A process died.
-        Exception: What a job raised.
+        Exception: What the function raised.
     """
-    if workers <= 1 or len(jobs) <= 1:
-        yield from (job() for job in jobs)
+    if workers <= 1:
+        yield from map(function, items)
         return
     # Spawned, not forked: a copy of a process with threads of torch or CUDA in it cannot be relied on.
     context = multiprocessing.get_context("spawn")
-    count = min(workers, len(jobs))
-    executor = ProcessPoolExecutor(count, mp_context=context, initializer=start_worker)
-    waiting: deque[Future[T]] = deque()
+    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(function,))
+    waiting: deque[Future[Any]] = deque()
     try:
-        for job in jobs:
-            waiting.append(executor.submit(_call, job))
+        for item in items:
+            waiting.append(executor.submit(_call, item))
             # No more in flight than keeps everybody busy: results are large.
-            if len(waiting) > 2 * count:
+            if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -53,17 +54,23 @@ def run_jobs(jobs: Sequence[Callable[[], T]], *, workers: int) -> Iterator[T]:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def start_worker(_: int = 0) -> None:
-    """Settings of a process that makes pictures: one thread, Ctrl-C is for the main process, gone when that is gone."""
+_function: Callable[[Any], Any] | None = None
+"""In a worker: what it was started for."""
+
+
+def _start(function: Callable[[Any], Any]) -> None:
+    """Make this process a worker: one thread, Ctrl-C is for the main process, gone when that is gone."""
     import cv2
     import torch
 
+    global _function
+    _function = function
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
+    assert parent is not None
+    threading.Thread(target=_leave_with, args=(parent.sentinel,), daemon=True).start()
 
 
 def _leave_with(sentinel: int) -> None:
@@ -72,5 +79,6 @@ def _leave_with(sentinel: int) -> None:
     os._exit(1)
 
 
-def _call(job: Callable[[], T]) -> T:
-    return job()
+def _call(item: Any) -> Any:
+    assert _function is not None
+    return _function(item)
