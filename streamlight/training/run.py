@@ -37,7 +37,6 @@ from streamlight.training.log import Log, Window
 from streamlight.training.loop import Trainer
 from streamlight.training.recipe import FREE_ON_RESUME, Recipe, differences, read_recipe, write_recipe
 from streamlight.training.seeds import seed_of
-from streamlight.training.seeds import seed_of
 from streamlight.training.sheet import write_sheet
 from streamlight.training.tasks import find_task
 
@@ -155,7 +154,6 @@ class _Run:
         batches, key = self._batches(checkpoint)
         start = None if recipe.start is None else find_start(recipe.start, self._path.parent, settings.data)
         torch.manual_seed(seed_of(recipe.seed, "weights"))  # layers begin with numbers of the global generator
-        torch.manual_seed(seed_of(recipe.seed, "weights"))
         task = find_task(recipe.task).build(recipe.options, start=start, device=device)
         trainer = Trainer(task, recipe, device=device)
         window = Window(recipe.log_every)
