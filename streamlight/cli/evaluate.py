@@ -122,6 +122,38 @@ def evaluate_video(
         click.echo(report.summary())
 
 
+@command.command("speed")
+@click.argument("contenders", nargs=-1, metavar="[CONTENDER]...")
+@click.option("--clip", "clips", multiple=True, metavar="FILE", help="Clip to work on, repeatable. Default: synthetic.")
+@click.option("--encoder-preset", "encoders", multiple=True, metavar="NAME", help="Preset of x264, repeatable.")
+@click.option("--repeat", default=3, show_default=True, help="Runs of every case; the median counts.")
+@click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
+@_console.common_options
+def evaluate_speed(
+    contenders: tuple[str, ...], clips: tuple[str, ...], encoders: tuple[str, ...], repeat: int, json_target: str | None
+) -> None:
+    """Measure how fast whole jobs are with CONTENDERs (models with options), and what their networks cost.
+
+    Close other programs first: the figures are of the machine as it is.
+    """
+    from streamlight.config import Config
+    from streamlight.evaluation.contenders import parse_contender
+    from streamlight.evaluation.speed import ENCODERS, measure_speed
+
+    _console.check_json_target(json_target)
+    report = measure_speed(
+        [parse_contender(text) for text in contenders or (Config().model.name,)],
+        clips=clips,
+        encoders=encoders or ENCODERS,
+        repeat=repeat,
+        command=shlex.join(["streamlight", *sys.argv[1:]]),
+        progress=_console.say,
+    )
+    _console.write_json(json_target, report.to_dict())
+    if json_target != "-":
+        click.echo(report.summary())
+
+
 def _check_targets(json_target: str | None, markdown_target: str | None) -> None:
     _console.check_json_target(json_target)
     _console.check_json_target(markdown_target, option="--markdown")

@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,12 +117,13 @@ def run_bench(
     for clip in clips:
         probe(clip)
     with tempfile.TemporaryDirectory(prefix="streamlight-bench-") as folder:
-        named = [(Path(clip).name, Path(clip)) for clip in clips] or _synthetic(Path(folder), progress)
+        named = [(Path(clip).name, Path(clip)) for clip in clips] or synthetic_clips(Path(folder), progress)
         results = [_clip(name, path, presets, repeat, long, Path(folder), progress) for name, path in named]
     return BenchResult(describe_machine(), command, repeat, results)
 
 
-def _synthetic(folder: Path, progress: Callable[[str], None]) -> list[tuple[str, Path]]:
+def synthetic_clips(folder: Path, progress: Callable[[str], None]) -> list[tuple[str, Path]]:
+    """The two synthetic 1080p clips, written into a folder, with their names."""
     from streamlight.evaluation.scenes import SCENES, write_scene
 
     progress("making the synthetic clips")
@@ -148,7 +149,7 @@ def _clip(
         for case, preset in orders:
             progress(f"{name}: {case}, {preset} ({turn + 1} of {repeat})")
             samples[case, preset].append(run_case(case, path, preset))
-    decoded = _median(samples["decode", presets[0]])
+    decoded = median_sample(samples["decode", presets[0]])
     of_decode = decoded.frames / decoded.wall
     figures = [_figure(case, preset, samples[case, preset], of_decode) for case, preset in orders]
     picture = f"{decoded.about['size']} {decoded.about['codec']}"
@@ -166,13 +167,19 @@ def _clip(
     return ClipResult(name, picture, figures, long, peak, peak / short if short else None)
 
 
-def run_case(case: CaseName, clip: Path, preset: str) -> Sample:
+def run_case(case: CaseName, clip: Path, preset: str, *, values: Mapping[str, Any] | None = None) -> Sample:
     """Run one case in a process of its own.
+
+    Args:
+        case: Which.
+        clip: What it works on.
+        preset: Preset in force.
+        values: Options by name that win over it.
 
     Raises:
         MediaError: The case failed; the message says why.
     """
-    order = json.dumps({"case": case, "clip": str(clip), "preset": preset})
+    order = json.dumps({"case": case, "clip": str(clip), "preset": preset, "values": dict(values or {})})
     child = subprocess.run(
         [sys.executable, "-m", "streamlight.evaluation.cases", order], capture_output=True, text=True, check=False
     )
@@ -183,12 +190,13 @@ def run_case(case: CaseName, clip: Path, preset: str) -> Sample:
     return Sample(**json.loads(lines[-1]))
 
 
-def _median(samples: Sequence[Sample]) -> Sample:
+def median_sample(samples: Sequence[Sample]) -> Sample:
+    """The run of median elapsed time."""
     return sorted(samples, key=lambda sample: sample.wall)[len(samples) // 2]
 
 
 def _figure(case: CaseName, preset: str, samples: Sequence[Sample], of_decode: float) -> Figure:
-    middle = _median(samples)
+    middle = median_sample(samples)
     frames, wall = max(middle.frames, 1), max(middle.wall, 1e-9)
     best = max([middle.cpu / available_cores(), *middle.steps.values()])
     return Figure(

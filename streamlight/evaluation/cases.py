@@ -1,7 +1,7 @@
 """The cases of the benchmark, each run in a process of its own so that its peak memory is its own.
 
 ``python -m streamlight.evaluation.cases '{"case": "decode", "clip": "x.mp4", "preset": "default"}'`` prints one line
-of JSON, a :class:`Sample`.
+of JSON, a :class:`Sample`. ``"values"`` may hold options that win over the preset.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from streamlight.errors import StreamlightError
+
+if TYPE_CHECKING:
+    from streamlight.config import Config
 
 CaseName = Literal["decode", "encode", "enhance", "end-to-end"]
 IN_MEMORY = 90
@@ -60,7 +63,7 @@ class _Watch:
         return Sample(frames, self.wall, self.cpu, peak_memory(), **more)
 
 
-def decode(clip: str, preset: str) -> Sample:
+def decode(clip: str, config: Config) -> Sample:
     """Read every frame and throw it away."""
     from streamlight.media import open_source
 
@@ -70,9 +73,8 @@ def decode(clip: str, preset: str) -> Sample:
     return watch.sample(count, about={"codec": info.codec, "size": f"{info.width}x{info.height}"})
 
 
-def encode(clip: str, preset: str) -> Sample:
-    """Encode decoded frames from memory with the preset's encoder settings."""
-    from streamlight.config import load_config
+def encode(clip: str, config: Config) -> Sample:
+    """Encode decoded frames from memory with the configured encoder settings."""
     from streamlight.media import open_source
     from streamlight.media.encode import plan_encoder
     from streamlight.media.segments import SegmentWriter
@@ -80,7 +82,7 @@ def encode(clip: str, preset: str) -> Sample:
 
     with open_source(clip) as source, tempfile.TemporaryDirectory() as folder:
         frames = list(islice(source.frames(), IN_MEMORY))
-        settings = encode_settings(load_config(preset=preset))
+        settings = encode_settings(config)
         plan = plan_encoder(settings, frames[0], container="x.mp4", rate=source.info.average_rate)
         with _Watch() as watch, SegmentWriter(Path(folder, "segment"), plan) as writer:
             for frame in frames:
@@ -89,13 +91,13 @@ def encode(clip: str, preset: str) -> Sample:
     return watch.sample(len(frames), about={"encoder": plan.encoder, **dict(plan.options)})
 
 
-def enhance(clip: str, preset: str) -> Sample:
+def enhance(clip: str, config: Config) -> Sample:
     """Enhance decoded frames from memory; the first frames are run once before, to compile the kernels."""
     from streamlight.media import open_source
 
     with open_source(clip) as source:
         frames = list(islice(source.frames(), IN_MEMORY))
-    enhancer = _enhancer(preset)
+    enhancer = _enhancer(config)
     try:
         planes = [frame.planes for frame in frames[:4]]
         _pass(enhancer, frames[:4])
@@ -109,18 +111,18 @@ def enhance(clip: str, preset: str) -> Sample:
         enhancer.close()
 
 
-def end_to_end(clip: str, preset: str) -> Sample:
+def end_to_end(clip: str, config: Config) -> Sample:
     """The whole job, as :func:`streamlight.enhance_video` does it; kernels are compiled before."""
     from streamlight import enhance_video
 
-    _compile(preset)
+    _compile(config)
     with tempfile.TemporaryDirectory() as folder, _Watch() as watch:
-        report = enhance_video(clip, Path(folder, "out.mp4"), preset=preset)
+        report = enhance_video(clip, Path(folder, "out.mp4"), config=config)
     steps = {stage["name"]: float(stage["busy"]) for stage in report.stages}
     return watch.sample(report.frames["out"], steps=steps, about=dict(report.codecs))
 
 
-def _compile(preset: str) -> None:
+def _compile(config: Config) -> None:
     """Compile the kernels on a picture of a few pixels, which leaves no mark on the peak memory."""
     from fractions import Fraction
 
@@ -129,16 +131,15 @@ def _compile(preset: str) -> None:
     from streamlight.media.frame import ColorSpec, Frame
 
     planes = tuple(np.full(shape, 20, np.uint8) for shape in ((48, 64), (24, 32), (24, 32)))
-    enhancer = _enhancer(preset)
+    enhancer = _enhancer(config)
     _pass(enhancer, [Frame(planes, ColorSpec(), pts=i, time_base=Fraction(1, 25)) for i in range(2)])
     enhancer.close()
 
 
-def _enhancer(preset: str) -> Any:
-    from streamlight.config import load_config
+def _enhancer(config: Config) -> Any:
     from streamlight.pipelines.building import enhancer_for
 
-    return enhancer_for(load_config(preset=preset))
+    return enhancer_for(config)
 
 
 def _pass(enhancer: Any, frames: list[Any]) -> None:
@@ -147,7 +148,7 @@ def _pass(enhancer: Any, frames: list[Any]) -> None:
         enhancer([frame], [state])
 
 
-CASES: dict[CaseName, Callable[[str, str], Sample]] = {
+CASES: dict[CaseName, Callable[[str, Config], Sample]] = {
     "decode": decode,
     "encode": encode,
     "enhance": enhance,
@@ -157,9 +158,12 @@ CASES: dict[CaseName, Callable[[str, str], Sample]] = {
 
 def main(text: str) -> int:
     """Run one case and print its sample; a known error is printed alone, on stderr."""
+    from streamlight.config import load_config
+
     order = json.loads(text)
     try:
-        sample = CASES[order["case"]](order["clip"], order["preset"])
+        config = load_config(preset=order["preset"], values=order.get("values"))
+        sample = CASES[order["case"]](order["clip"], config)
     except StreamlightError as error:
         print(error, file=sys.stderr)
         return 1

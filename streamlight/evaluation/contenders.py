@@ -15,6 +15,7 @@ from streamlight.config import Config, load_config, options, suggestion
 from streamlight.enhance import Enhancer, EnhanceSettings, build_enhancer
 from streamlight.errors import ConfigError
 from streamlight.evaluation.baselines import AutoGamma
+from streamlight.models.registry import packaged_weights
 from streamlight.pipelines.building import enhancer_for
 
 INPUT: Final = "input"
@@ -54,10 +55,28 @@ class Contender:
         if self.baseline:
             return {"card": {"name": self.baseline}, "settings": {}, "weights": None}
         model = self.config.model
-        file = Path(model.weights or model.name)
-        weights = {"file": file.name, "sha256": file_digest(file)} if file.is_file() else None
+        file = self.weights
+        weights = None if file is None else {"file": file.name, "sha256": file_digest(file)}
         settings = model.model_dump(mode="json", exclude={"name", "weights"}, exclude_none=True)
         return {"card": enhancer.model.card.to_dict(), "settings": settings, "weights": weights}
+
+    @property
+    def weights(self) -> Path | None:
+        """The weights file, the user's or the package's; None where there is none."""
+        model = self.config.model
+        if self.baseline:
+            return None
+        file = Path(model.weights or model.name)
+        return file if file.is_file() else packaged_weights(model.name)
+
+    def values(self) -> dict[str, Any]:
+        """The options that differ from their defaults, by name, as plain values: enough to build ``config`` anew."""
+        plain = self.config.model_dump(mode="json")
+        return {
+            option.name: plain[option.section][option.field]
+            for option in options()
+            if getattr(getattr(self.config, option.section), option.field) != option.default
+        }
 
 
 def of_config(config: Config) -> Contender:
