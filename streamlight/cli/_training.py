@@ -57,6 +57,11 @@ class TrainingDisplay:
             self._last = now
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    def note(self, text: str) -> None:
+        """Say a line."""
+        if not self._quiet:
+            self._console.print(f"note: {text}", highlight=False, markup=False, soft_wrap=True)
+
     def _pace(self, moment: Moment, now: float) -> str:
         done, took = moment.done - self._first, now - self._begin
         if done < 1 or took <= 0.0:

@@ -65,13 +65,11 @@ def command(
         pool=None if pool is None else Path(pool),
     )
     with TrainingDisplay(quiet=_console.settings.verbosity < 0) as display:
-        outcome = train(recipe, output, settings=settings, tell=display.update)
+        outcome = train(recipe, output, settings=settings, tell=display.update, note=display.note)
     return _report(outcome)
 
 
 def _report(outcome: Outcome) -> int:
-    for note in outcome.notes:
-        _console.say(f"note: {note}")
     _console.say(f"{outcome.weights}: after {outcome.step} of {outcome.steps} steps")
     if outcome.reason == "finished":
         return 0

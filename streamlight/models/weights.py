@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import pickle
 import re
 import struct
@@ -21,7 +22,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from streamlight.errors import ModelError
@@ -200,10 +201,14 @@ def write_safetensors(
     part = target.with_name(f".{target.name}.part")
     # clone: safetensors refuses tensors that share memory, which state dicts with tied weights do
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    data = save(plain, metadata={"format": "pt", **(metadata or {})})
     try:
-        save_file(plain, part, metadata={"format": "pt", **(metadata or {})})
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(target)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         part.unlink(missing_ok=True)
         raise ModelError(f"{target}: cannot be written: {_first_line(error)}") from error
 

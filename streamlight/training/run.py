@@ -1,7 +1,7 @@
 """A training run in its folder: pictures, steps, checkpoints, sheets and weights.
 
 The folder holds ``recipe.yaml`` (resolved), ``checkpoint.pt`` and the one before, ``weights.safetensors``,
-``log.jsonl``, ``sheets/step_*.png`` and ``pool/``.
+``log.jsonl``, ``sheets/step_*.png``, ``pool/``, and in ``pictures.txt`` the names of what was learnt from.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from streamlight.cores import available_cores
 from streamlight.enhance.build import find_device
 from streamlight.errors import ConfigError
-from streamlight.media import disk_errors
+from streamlight.media import disk_errors, partial_path
+from streamlight.media.destination import publish
 from streamlight.models.weights import write_safetensors
 from streamlight.training.checkpoint import (
     Checkpoint,
@@ -33,6 +34,7 @@ from streamlight.training.checkpoint import (
 from streamlight.training.data.batches import Batches
 from streamlight.training.data.materials import find
 from streamlight.training.data.pool import open_pool, pool_key
+from streamlight.training.lock import sole_user
 from streamlight.training.log import Log, Window
 from streamlight.training.loop import Trainer
 from streamlight.training.recipe import FREE_ON_RESUME, Recipe, differences, read_recipe, write_recipe
@@ -109,11 +111,13 @@ class Outcome:
     notes: tuple[str, ...]
 
 
-Tell = Callable[[Moment], None]
-
-
 def train(
-    recipe: str | Path, folder: str | Path, *, settings: RunSettings | None = None, tell: Tell | None = None
+    recipe: str | Path,
+    folder: str | Path,
+    *,
+    settings: RunSettings | None = None,
+    tell: Callable[[Moment], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Train by a recipe, or go on with it, until its steps are taken, the time is up, or Ctrl-C is pressed.
 
@@ -124,6 +128,7 @@ def train(
         folder: Of the run; made if missing.
         settings: How to run it.
         tell: Told how far it is, often.
+        note: Told what is unusual, at once; the outcome has it too.
 
     Raises:
         ConfigError: A wrong recipe; a folder that holds a run, without ``resume``; a run of another recipe, with it.
@@ -133,16 +138,26 @@ def train(
     """
     settings = settings or RunSettings()
     resolved = read_recipe(recipe, steps=settings.steps)
-    run = _Run(resolved, Path(recipe), Path(folder), settings, tell or (lambda moment: None))
-    with _threads(settings.threads):
+    run = _Run(resolved, Path(recipe), Path(folder), settings, tell or _ignore, note or _ignore)
+    with sole_user(Path(folder), wait=False), _threads(settings.threads):
         return run.go()
 
 
 class _Run:
     """One call of :func:`train`."""
 
-    def __init__(self, recipe: Recipe, path: Path, folder: Path, settings: RunSettings, tell: Tell) -> None:
-        self._recipe, self._path, self._folder, self._settings, self._tell = recipe, path, folder, settings, tell
+    def __init__(
+        self,
+        recipe: Recipe,
+        path: Path,
+        folder: Path,
+        settings: RunSettings,
+        tell: Callable[[Moment], None],
+        note: Callable[[str], None],
+    ) -> None:
+        start = None if recipe.start is None else str(find_start(recipe.start, path.parent, settings.data).resolve())
+        self._recipe, self._path, self._folder = recipe.model_copy(update={"start": start}), path, folder
+        self._settings, self._tell, self._say = settings, tell, note
         self._began = time.monotonic()
         self._notes: list[str] = []
 
@@ -152,7 +167,7 @@ class _Run:
         checkpoint = self._open_folder()
         device = find_device(settings.device)
         batches, key = self._batches(checkpoint)
-        start = None if recipe.start is None else find_start(recipe.start, self._path.parent, settings.data)
+        start = None if recipe.start is None else Path(recipe.start)
         torch.manual_seed(seed_of(recipe.seed, "weights"))  # layers begin with numbers of the global generator
         task = find_task(recipe.task).build(recipe.options, start=start, device=device)
         trainer = Trainer(task, recipe, device=device)
@@ -164,7 +179,8 @@ class _Run:
         with closing(Log(folder, step=trainer.step, tensorboard=settings.tensorboard)) as log:
             reason = self._steps(trainer, batches, key, window, log)
         self._keep(trainer, key, window)
-        self._sheet(trainer, batches)
+        if reason != "interrupted":
+            self._sheet(trainer, batches)
         return Outcome(trainer.step, recipe.steps, reason, folder / WEIGHTS, tuple(self._notes))
 
     def _steps(self, trainer: Trainer, batches: Batches, key: str, window: Window, log: Log) -> Reason:
@@ -195,10 +211,8 @@ class _Run:
         return "finished"
 
     def _open_folder(self) -> Checkpoint | None:
-        """Make the folder, or find the run in it that this recipe began."""
+        """Find the run in the folder that this recipe began, if it is to go on."""
         folder, settings = self._folder, self._settings
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
         checkpoint = None
         if settings.resume:
             checkpoint = load_checkpoint(folder)
@@ -206,13 +220,13 @@ class _Run:
             raise ConfigError(f"{folder} holds a run already; continue it with --resume, or choose another folder")
         if checkpoint is None:
             if settings.resume:
-                self._notes.append("there was no checkpoint to resume from: began anew")
+                self._note("there was no checkpoint to resume from: began anew")
         else:
-            plain = self._recipe.to_plain()
-            changed = differences(checkpoint.recipe, plain)
+            changed = differences(_movable(checkpoint.recipe), _movable(self._recipe.to_plain()))
             free = [text for text in changed if text.split(":")[0] in FREE_ON_RESUME]
             refuse_other_run([text for text in changed if text not in free], folder)
-            self._notes += free
+            for text in free:
+                self._note(text)
         write_recipe(self._recipe, folder / "recipe.yaml")
         return checkpoint
 
@@ -220,6 +234,11 @@ class _Run:
         """The pictures, made if they are not there yet, and their key."""
         recipe, settings = self._recipe, self._settings
         found = find(recipe.data, settings.data)
+        if found.idle:
+            self._note(
+                f"data.exclude: {len(found.idle)} of {len(recipe.data.exclude)} entries match no picture, "
+                f"for example {found.idle[0]}"
+            )
         key = pool_key(found, recipe.data, seed=recipe.seed)
         if checkpoint is not None and checkpoint.data != key:
             raise ConfigError(
@@ -234,7 +253,15 @@ class _Run:
             workers=_workers(settings),
             tell=lambda done, total: self._tell(Moment("pool", done, total, {})),
         )
+        names = self._folder / "pictures.txt"
+        with disk_errors(names):
+            partial_path(names).write_text("".join(f"{name}\n" for name in found.names(settings.data)), "utf-8")
+        publish(partial_path(names), names, overwrite=True)
         return Batches(found, pool, recipe.data, seed=recipe.seed, size=recipe.batch), key
+
+    def _note(self, text: str) -> None:
+        self._notes.append(text)
+        self._say(text)
 
     def _keep(self, trainer: Trainer, key: str, window: Window) -> None:
         """Checkpoint and weights."""
@@ -264,6 +291,15 @@ def find_start(name: str, *folders: Path) -> Path:
             return place
     looked = ", ".join(dict.fromkeys(str(place) for place in places))
     raise ConfigError(f"start: the weights file '{name}' does not exist; looked for {looked}")
+
+
+def _movable(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain recipe in which a weights file is known by its name: folders move, and the checkpoint has the weights."""
+    return {**recipe, "start": recipe["start"] and Path(recipe["start"]).name}
+
+
+def _ignore(_: object) -> None:
+    """Nobody wants to be told."""
 
 
 def _workers(settings: RunSettings) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,10 +52,16 @@ class Found:
     Attributes:
         materials: To be darkened; in a fixed order.
         pairs: Dark and well-lit already.
+        idle: Entries of ``exclude`` that nothing is called.
     """
 
     materials: tuple[Material, ...]
     pairs: tuple[Pair, ...]
+    idle: tuple[str, ...] = ()
+
+    def names(self, root: Path) -> list[str]:
+        """Everything that is learnt from, for credits: paths below a folder."""
+        return [material.name for material in self.materials] + [relative(pair.low, root) for pair in self.pairs]
 
 
 def find(recipe: DataRecipe, root: Path) -> Found:
@@ -70,22 +76,24 @@ def find(recipe: DataRecipe, root: Path) -> Found:
     """
     materials: list[Material] = []
     for folder in recipe.photos:
-        materials += (Material(n, p, "photo") for n, p in _files(root, folder, "photographs") if is_image_name(p))
+        materials += (Material(n, p, "photo") for n, p in _files(root, folder, "photographs", is_image_name))
     for folder in recipe.radiance:
-        found = [(n, p) for n, p in _files(root, folder, "radiance maps") if is_radiance_name(p)]
+        found = _files(root, folder, "radiance maps", is_radiance_name)
         materials += (Material(n, p, "radiance", recipe.radiance_views) for n, p in found)
     for folder in recipe.clips:
-        found = [(n, p) for n, p in _files(root, folder, "clips") if p.suffix.lower() in VIDEO_SUFFIXES]
+        found = _files(root, folder, "clips", is_clip_name)
         materials += (Material(n, p, "clip", recipe.clip_frames) for n, p in found)
     named = {material.name: material for material in materials}
     kept = tuple(material for name, material in named.items() if not excluded(name, recipe.exclude))
-    if recipe.synthetic and not kept:
-        raise MediaError(f"{root}: data.exclude leaves nothing of {len(named)} pictures and clips")
+    if named and not kept:
+        raise MediaError(f"{root}: data.exclude leaves none of {len(named)} pictures and clips")
     pairs = [pair for folder in recipe.pairs for pair in training_pairs(root / folder)]
     left = tuple(pair for pair in pairs if not excluded(relative(pair.low, root), recipe.exclude))
     if pairs and not left:
         raise MediaError(f"{root}: data.exclude leaves none of {len(pairs)} pairs")
-    return Found(kept, left)
+    names = [*named, *(relative(pair.low, root) for pair in pairs)]
+    idle = tuple(pattern for pattern in recipe.exclude if not any(excluded(name, [pattern]) for name in names))
+    return Found(kept, left, idle)
 
 
 def excluded(name: str, patterns: Iterable[str]) -> bool:
@@ -181,15 +189,20 @@ def _small(image: Tensor, long_side: int) -> np.ndarray:
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
 
 
-def _files(root: Path, folder: str, what: str) -> list[tuple[str, Path]]:
-    """Every file below a folder with its name, in natural order."""
+def is_clip_name(path: Path) -> bool:
+    """Whether the suffix is that of a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _files(root: Path, folder: str, what: str, wanted: Callable[[Path], bool]) -> list[tuple[str, Path]]:
+    """Every file of a kind below a folder with its name, in natural order."""
     place = root / folder
     if place.is_file():
         return [(relative(place, root), place)]
     if not place.is_dir():
         raise MediaError(f"{place}: does not exist; {what} are looked for below --data ({root})")
     try:
-        files = [path for path in place.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        files = [p for p in place.rglob("*") if wanted(p) and p.is_file() and not p.name.startswith(".")]
     except OSError as error:
         raise MediaError(f"cannot read {place}: {error.strerror or error}") from error
     if not files:

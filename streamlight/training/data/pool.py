@@ -25,6 +25,7 @@ from streamlight.training.data.materials import Found, Material, read_picture, r
 from streamlight.training.data.pairs import Pair
 from streamlight.training.data.synthesis import Entry, make_pair, to_codes
 from streamlight.training.data.workers import in_order
+from streamlight.training.lock import sole_user
 from streamlight.training.recipe import DataRecipe
 from streamlight.training.seeds import generator
 
@@ -157,11 +158,12 @@ def open_pool(
         MediaError: A file cannot be read, or the pool not be written.
     """
     place = folder / pool_key(found, recipe, seed=seed)
-    if not (place / "pool.json").is_file():
-        jobs = plan_jobs(found, recipe, seed=seed)
-        if not jobs:
-            return None
-        _make(jobs, place, clean=recipe.clean and not found.pairs, workers=workers, tell=tell)
+    jobs = plan_jobs(found, recipe, seed=seed)
+    if not jobs:
+        return None
+    with sole_user(place, wait=True):
+        if not (place / "pool.json").is_file():
+            _make(jobs, place, clean=recipe.clean and not found.pairs, workers=workers, tell=tell)
     return Pool(place)
 
 
@@ -200,7 +202,6 @@ def _make(jobs: list[Job], place: Path, *, clean: bool, workers: int, tell: Tell
     partial = partial_path(samples)
     try:
         with disk_errors(samples):
-            place.mkdir(parents=True, exist_ok=True)
             with open(partial, "wb") as file:
                 for done, (number, entry) in enumerate(_made(jobs, workers), start=1):
                     names[number] = entry.name
