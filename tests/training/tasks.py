@@ -83,7 +83,7 @@ def descend(task: Task, batch: Batch, *, steps: int, rate: float = 1e-3) -> list
         loss = task.losses(batch, step=step, generator=numbers(step))["loss"]
         loss.backward()
         optimizer.step()
-        seen.append(float(loss))
+        seen.append(float(loss.detach()))
     return seen
 
 
