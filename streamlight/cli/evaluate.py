@@ -154,6 +154,54 @@ def evaluate_speed(
         click.echo(report.summary())
 
 
+@command.command("table")
+@click.option("--data", required=True, metavar="DIR", help="Folder of the data; see docs.")
+@click.option("--part", "parts", multiple=True, type=click.Choice(["stills", "video", "speed"]), help="Default: all.")
+@click.option("--also", multiple=True, metavar="CONTENDER", help="Another model with options, or a file; repeatable.")
+@click.option("--cache", metavar="DIR", help="Keep the material that is made there for the next time.")
+@click.option("--repeat", default=3, show_default=True, help="Runs of every speed case; the median counts.")
+@click.option("-o", "--output", metavar="FILE", help="Write the table there, as Markdown.")
+@click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
+@_console.common_options
+def evaluate_table(
+    data: str,
+    parts: tuple[Any, ...],
+    also: tuple[str, ...],
+    cache: str | None,
+    repeat: int,
+    output: str | None,
+    json_target: str | None,
+) -> None:
+    """Measure everything that is claimed of the models in the package, in one table, with the goals.
+
+    Stills, darkened and night video, speed, for the default model in its looks, the other models and the baselines.
+    """
+    from streamlight.evaluation.contenders import parse_contender
+    from streamlight.evaluation.table import PARTS, measure_table
+
+    _console.check_json_target(output, option="--output")
+    _console.check_json_target(json_target)
+    report = measure_table(
+        data,
+        parts=parts or PARTS,
+        also=[parse_contender(text) for text in also],
+        cache=cache,
+        repeat=repeat,
+        command=_command(data, cache),
+        progress=_console.say,
+    )
+    _console.write_json(json_target, report.to_dict())
+    _console.write_text(output, report.markdown())
+    if output is None and json_target != "-":
+        click.echo(report.markdown())
+
+
+def _command(data: str, cache: str | None) -> str:
+    """How we were called; where the data lies on this machine is nobody's business."""
+    places = {data: "DATA", cache: "CACHE"}
+    return shlex.join(["streamlight", *(places.get(word, word) for word in sys.argv[1:])])
+
+
 def _check_targets(json_target: str | None, markdown_target: str | None) -> None:
     _console.check_json_target(json_target)
     _console.check_json_target(markdown_target, option="--markdown")
