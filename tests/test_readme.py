@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+from docs.insert_printed import BLOCK, inserted
 from streamlight.config import load_config, options, preset_names
 
 REPO = Path(__file__).resolve().parent.parent
@@ -45,12 +46,17 @@ def test_options_in_examples_exist() -> None:
         assert flag in known | {"--cases"}, flag
 
 
-def test_figures_are_what_bench_printed() -> None:
-    """docs/insert_bench.py copies docs/bench.txt word for word; figures change only with a new run."""
-    quoted = README.partition("<!-- bench -->\n")[2].partition("<!-- end of bench -->")[0]
-    source = REPO / "docs" / "bench.txt"
-    if not source.exists():
-        assert "No figures yet" in quoted
-        return
-    printed = source.read_text(encoding="utf-8")
-    assert quoted.strip().strip("`").removeprefix("text").split() == printed.split()
+def test_figures_are_what_commands_printed() -> None:
+    """docs/insert_printed.py copies docs/bench.txt and its like word for word; figures change only with a new run."""
+    assert BLOCK.search(README)
+    assert inserted(README, REPO / "docs") == README
+
+
+def test_marks_are_filled_from_files_of_their_names(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("1  \n2\n")
+    (tmp_path / "b.md").write_text("| x |\n")
+    text = "<!-- a -->\nold\n<!-- end of a -->\n<!-- b -->\n<!-- end of b -->\n<!-- c -->\nstays<!-- end of c -->\n"
+    assert inserted(text, tmp_path) == (
+        "<!-- a -->\n```text\n1\n2\n```\n<!-- end of a -->\n<!-- b -->\n| x |\n<!-- end of b -->\n"
+        "<!-- c -->\nstays<!-- end of c -->\n"
+    )
