@@ -99,6 +99,14 @@ def test_dequantisation() -> None:
     assert float(found) == pytest.approx(float(plain) + math.log2(32), abs=1e-4)
 
 
+def test_noise_stays_out_of_the_color_map() -> None:
+    """Noise makes near-black pixels negative, and their colour map would be thousands."""
+    task, batch = make(quant=255, train_gt_ratio=1.0), pairs()
+    batch["target"][:, :, :32] = 0.0
+    descend(task, batch, steps=3)
+    assert all(float(task.losses(batch, step=0, generator=numbers(s))["nll"].detach()) < 100 for s in range(5))
+
+
 def test_picture_term_is_the_error_of_the_decoded_mean() -> None:
     task, batch = make(weight_l1=7.0, train_gt_ratio=0.0), pairs()
     descend(task, batch, steps=2)

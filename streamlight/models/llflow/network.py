@@ -86,11 +86,14 @@ class LLFlowNetwork(nn.Module):
         Returns:
             ``(nll, z, logdet)``; nll is ``-(logdet + ln p(z)) / (ln 2 · H · W)``, ``(N,)``.
         """
-        return self.likelihood(gt, self.RRDB(lq), gt_mean=gt_mean)
+        return self.likelihood(gt, self.RRDB(lq), color_map=color_map_of(gt) if gt_mean else None)
 
-    def likelihood(self, gt: Tensor, encoding: Encoding, *, gt_mean: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def likelihood(
+        self, gt: Tensor, encoding: Encoding, *, color_map: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """:meth:`negative_log_likelihood` for a dark picture that is encoded already.
 
+        ``color_map`` takes the place of the predicted one; with noise on ``gt`` it must be that of the picture without.
         In float32 whatever autocast says: in float16 official training is known to end in NaN.
         """
         with torch.autocast(gt.device.type, enabled=False):
@@ -98,7 +101,7 @@ class LLFlowNetwork(nn.Module):
             start = torch.zeros(gt.shape[0], device=gt.device, dtype=torch.promote_types(gt.dtype, torch.float32))
             z, logdet = self.flowUpsamplerNet.encode(gt, encoding.conditions, start)
             assert logdet is not None
-            mean = latent_mean(color_map_of(gt) if gt_mean else encoding.color_map)
+            mean = latent_mean(encoding.color_map if color_map is None else color_map)
             bits = -(logdet + gaussian_log_likelihood(z, mean)) / (math.log(2.0) * gt.shape[-2] * gt.shape[-1])
         return bits, z, logdet
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from streamlight.errors import ConfigError
 from streamlight.models.llflow.config import LEVELS, SIZE_MULTIPLE, UNUSED, LLFlowConfig, deduce
+from streamlight.models.llflow.encoder import color_map_of
 from streamlight.models.llflow.model import LLFlow
 from streamlight.models.llflow.network import LLFlowNetwork, latent_mean
 from streamlight.models.llflow.preprocess import equalization_table, network_input, to_codes
@@ -113,7 +114,7 @@ class LLFlowTask:
             noise = torch.rand(target.shape, generator=generator).to(target.device)
             noisy = target + (noise - 0.5) / options.quant
         encoding = self.module.RRDB(network_input(low, table=table))
-        bits = self.module.likelihood(noisy, encoding, gt_mean=gt_mean)[0]
+        bits = self.module.likelihood(noisy, encoding, color_map=color_map_of(target) if gt_mean else None)[0]
         if options.quant:
             bits = bits + math.log2(options.quant)  # the noise's share of the likelihood, as published
         nll = bits.mean()
