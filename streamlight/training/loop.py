@@ -115,23 +115,21 @@ class Trainer:
 
     def export(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Tensors and metadata of the weights file: of the average, if there is one."""
-        with self._averaged():
-            return self.task.export(self.task.module.state_dict())
+        average = {} if self._average is None else self._average.state()
+        return self.task.export({**self.task.module.state_dict(), **average})
 
     def pictures(self, batch: Batch) -> list[Tensor]:
         """Columns of the sample sheet, by the weights that would be exported."""
         modes = {module: module.training for module in self.task.module.modules()}
         numbers = generator(self.recipe.seed, "sheet")
-        with self._averaged(), torch.no_grad():
+        averaged = nullcontext() if self._average is None else self._average.in_place()
+        with averaged, torch.no_grad():
             self.task.module.eval()
             try:
                 return self.task.pictures(to_device(batch, self.device), generator=numbers)
             finally:
                 for module, mode in modes.items():
                     module.training = mode
-
-    def _averaged(self) -> Any:
-        return nullcontext() if self._average is None else self._average.in_place()
 
     def _autocast(self) -> Any:
         kind = getattr(torch, self.recipe.precision)
