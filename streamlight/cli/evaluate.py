@@ -161,6 +161,7 @@ def evaluate_speed(
 @click.option("--cache", metavar="DIR", help="Keep the material that is made there for the next time.")
 @click.option("--repeat", default=3, show_default=True, help="Runs of every speed case; the median counts.")
 @click.option("-o", "--output", metavar="FILE", help="Write the table there, as Markdown.")
+@click.option("--cards", is_flag=True, help="Write the figures into the cards of the models in the package.")
 @click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
 @_console.common_options
 def evaluate_table(
@@ -170,6 +171,7 @@ def evaluate_table(
     cache: str | None,
     repeat: int,
     output: str | None,
+    cards: bool,
     json_target: str | None,
 ) -> None:
     """Measure everything that is claimed of the models in the package, in one table, with the goals.
@@ -177,7 +179,7 @@ def evaluate_table(
     Stills, darkened and night video, speed, for the default model in its looks, the other models and the baselines.
     """
     from streamlight.evaluation.contenders import parse_contender
-    from streamlight.evaluation.table import PARTS, measure_table
+    from streamlight.evaluation.table import PARTS, measure_table, write_cards
 
     _console.check_json_target(output, option="--output")
     _console.check_json_target(json_target)
@@ -192,6 +194,8 @@ def evaluate_table(
     )
     _console.write_json(json_target, report.to_dict())
     _console.write_text(output, report.markdown())
+    for path in write_cards(report) if cards else ():
+        _console.say(f"{path.name}: figures written")
     if output is None and json_target != "-":
         click.echo(report.markdown())
 

@@ -75,3 +75,29 @@ def convert_file(source: str, target: str, ema: bool, overwrite: bool) -> None:
 
     description = convert(source, target, ema=ema, overwrite=overwrite)
     _console.say(f"{target}: {description.architecture}, {description.parameters:,} parameters")
+
+
+@command.command("credit")
+@click.argument("file")
+@click.option("--recipe", "recipes", multiple=True, required=True, metavar="FILE", help="In order, one per stage.")
+@click.option("--data", required=True, metavar="DIR", help="Folder of the training data, with CREDITS.csv.")
+@click.option("--note", default="", metavar="TEXT", help="What a user should know of these weights.")
+@_console.common_options
+def credit_file(file: str, recipes: tuple[str, ...], data: str, note: str) -> None:
+    """Write beside the weights FILE what it was trained on: author, licence and source of every training file."""
+    from pathlib import Path
+
+    from streamlight.models.record import record_credits
+    from streamlight.models.weights import read_weights
+    from streamlight.training.credits import credits_of
+
+    steps = read_weights(file).metadata.get("training_steps", "")
+    found = credits_of(recipes, data)
+    path = record_credits(
+        file,
+        recipes=[Path(recipe).name for recipe in recipes],
+        credits=found,
+        steps=int(steps) if steps.isdecimal() else None,
+        note=note,
+    )
+    _console.say(f"{path}: {len(found)} files by {len({credit.author for credit in found})} authors")

@@ -6,7 +6,6 @@ takes it, then options of the schema. ``input`` is the dark picture itself, ``ga
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +14,7 @@ from streamlight.config import Config, load_config, options, suggestion
 from streamlight.enhance import Enhancer, EnhanceSettings, build_enhancer
 from streamlight.errors import ConfigError
 from streamlight.evaluation.baselines import AutoGamma
+from streamlight.models.record import file_digest
 from streamlight.models.registry import packaged_weights
 from streamlight.pipelines.building import enhancer_for
 
@@ -109,9 +109,3 @@ def parse_contender(text: str) -> Contender:
     preset = values.pop("preset", None)
     label = ",".join([Path(name).name, *rest])
     return Contender(label, load_config(preset=preset, values={"model": name, **values}))
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

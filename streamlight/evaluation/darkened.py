@@ -22,10 +22,10 @@ import numpy as np
 
 from streamlight.enhance.color import planes_from_rgb, rgb_from_planes
 from streamlight.errors import MediaError
-from streamlight.evaluation.contenders import file_digest
 from streamlight.evaluation.making import digest, generator, made
 from streamlight.media import EncodeSettings, Frame, open_source
 from streamlight.media.clips import write_clip
+from streamlight.models.record import file_digest
 from streamlight.training.degradation import DarkCamera, DegradationParameters, SensorNoise, ToneCurve
 
 VERSION: Final = "darkened-1"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,15 +81,24 @@ class SpeedReport:
 
     def summary(self) -> str:
         """Markdown tables: what the models cost, and how fast they are."""
-        lines = ["| model | parameters | MACs | of a frame of |", "|---|---:|---:|---|"]
-        for label, cost in self.costs.items():
-            lines.append(f"| {label} | {cost.parameters:,} | {macs_text(cost.macs)} | {cost.size} |")
-        lines += ["", f"| end to end, median of {self.repeat} | clip | x264 | fps | spread | core-ms | enhance ms |"]
+        return f"{cost_table(self.costs)}\n\n{self.table()}"
+
+    def table(self) -> str:
+        """How fast the models are, as a Markdown table."""
+        lines = [f"| end to end, median of {self.repeat} | clip | x264 | fps | spread | core-ms | enhance ms |"]
         lines.append("|---|---|---|---:|---:|---:|---:|")
         for f in self.figures:
             cells = f"{f.fps:.1f} | {f.spread:.2f} | {f.core_ms:.1f} | {f.enhance_ms:.1f}"
             lines.append(f"| {f.label} | {f.clip} | {f.encoder} | {cells} |")
         return "\n".join(lines)
+
+
+def cost_table(costs: Mapping[str, Cost]) -> str:
+    """What models cost, by label, as a Markdown table."""
+    lines = ["| model | parameters | MACs | of a frame of |", "|---|---:|---:|---|"]
+    for label, cost in costs.items():
+        lines.append(f"| {label} | {cost.parameters:,} | {macs_text(cost.macs)} | {cost.size} |")
+    return "\n".join(lines)
 
 
 def measure_speed(

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from streamlight.errors import ConfigError, MediaError
-from streamlight.evaluation.contenders import file_digest
 from streamlight.evaluation.datasets import Pair, find_pairs
 from streamlight.evaluation.making import digest, generator, made
 from streamlight.media import open_source
 from streamlight.media.stills import to_rgb
+from streamlight.models.record import file_digest
 from streamlight.training.degradation import DegradationParameters, degrade_image, sample_parameters
 
 NAME: Final = "synthetic"

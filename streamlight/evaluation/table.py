@@ -7,6 +7,7 @@ cost, for the models whose weights come with the package and for the baselines; 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -14,6 +15,7 @@ from typing import Any, Final, Literal, get_args
 
 from streamlight.errors import ConfigError
 from streamlight.evaluation.contenders import GAMMA, INPUT, Contender, parse_contender
+from streamlight.evaluation.cost import Cost, cost_of
 from streamlight.evaluation.datasets import Pair, dataset_pairs
 from streamlight.evaluation.goals import (
     DAY,
@@ -30,11 +32,13 @@ from streamlight.evaluation.goals import (
 from streamlight.evaluation.images import DEFINITIONS as STILL_DEFINITIONS
 from streamlight.evaluation.images import Figures, evaluate_images
 from streamlight.evaluation.machine import Machine, describe_machine
-from streamlight.evaluation.speed import SpeedReport, measure_speed
+from streamlight.evaluation.speed import SpeedReport, cost_table, measure_speed
 from streamlight.evaluation.synthetic import synthetic_pairs
 from streamlight.evaluation.video import DEFINITIONS as VIDEO_DEFINITIONS
 from streamlight.evaluation.video import VideoReport, evaluate_video
 from streamlight.models import names
+from streamlight.models.record import Measured, file_digest, record_measured
+from streamlight.models.registry import packaged_weights
 
 Part = Literal["stills", "video", "speed"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
@@ -68,6 +72,7 @@ class TableReport:
         command: How it was called.
         machine: Where.
         models: Card, settings and weights file by label.
+        costs: Parameters and multiply-accumulates by label.
         pictures: Number of pictures by set.
         stills: Set → label → figures.
         video: Darkened clips and night clips.
@@ -77,6 +82,7 @@ class TableReport:
     command: str
     machine: Machine
     models: dict[str, dict[str, Any]]
+    costs: dict[str, Cost]
     pictures: dict[str, int]
     stills: dict[str, dict[str, StillRow]]
     video: VideoReport | None
@@ -104,6 +110,7 @@ class TableReport:
             "command": self.command,
             "machine": self.machine.to_dict(),
             "models": self.models,
+            "costs": {label: asdict(cost) for label, cost in self.costs.items()},
             "definitions": {"stills": STILL_DEFINITIONS, "video": VIDEO_DEFINITIONS},
             "pictures": self.pictures,
             "stills": {part: {label: asdict(row) for label, row in rows.items()} for part, rows in self.stills.items()},
@@ -121,7 +128,8 @@ class TableReport:
             "\n".join(f"* {file}: SHA-256 {digest}" for file, digest in weights.items()),
             self._stills(),
             self.video.summary() if self.video else "",
-            self.speed.summary() if self.speed else "",
+            cost_table(self.costs),
+            self.speed.table() if self.speed else "",
             self._goals(),
         ]
         return "\n\n".join(part for part in parts if part) + "\n"
@@ -174,6 +182,30 @@ class TableReport:
         return "\n".join(lines)
 
 
+def write_cards(report: TableReport) -> list[Path]:
+    """Write what was measured into the records of the weights in the package; returns those files.
+
+    Raises:
+        ModelError: A record is missing or cannot be written.
+    """
+    written = []
+    for name in names():
+        weights, lines = packaged_weights(name), report.of_model(name)
+        if weights is None or not lines:
+            continue
+        cost = next((cost for label, cost in report.costs.items() if _is_of(label, name)), None)
+        measured = Measured(
+            sha256=file_digest(weights),
+            command=report.command,
+            machine=tuple(report.machine.lines()),
+            macs=cost.macs if cost else None,
+            macs_of=cost.size if cost else "",
+            lines=tuple(lines),
+        )
+        written.append(record_measured(weights, measured))
+    return written
+
+
 def measure_table(
     data: str | Path,
     *,
@@ -202,47 +234,61 @@ def measure_table(
     """
     if not parts or not set(parts) <= set(PARTS):
         raise ConfigError(f"parts of the table are {', '.join(PARTS)}; got {', '.join(parts) or 'none'}")
-    root = Path(data)
+    root, models = Path(data), _Models()
     stills: dict[str, dict[str, StillRow]] = {}
-    models: dict[str, dict[str, Any]] = {}
     pictures: dict[str, int] = {}
     if "stills" in parts:
         contenders = [*_parsed(GAMMA, RETINEX, *_tonenet(), *_generative()), *also]
+        models.look_at(contenders)
         with synthetic_pairs(root, cache=cache) as made:
             sets = {SYNTHETIC: made, REAL: dataset_pairs("sice-like", root / "val_real_pairs")}
-            for name, pairs in sets.items():
-                stills[name] = _score(name, pairs, contenders, models, progress)
-                pictures[name] = len(pairs)
+            stills = {name: _score(name, pairs, contenders, progress) for name, pairs in sets.items()}
+            pictures = {name: len(pairs) for name, pairs in sets.items()}
     video = None
     if "video" in parts:
         contenders = [*_parsed(GAMMA, RETINEX, *_tonenet(plain=True)), *(c for c in also if _is_guided(c))]
+        models.look_at(contenders)
         clips = sorted((root / "night_video").glob("*.mp4"))
         video = evaluate_video(contenders, data=root, clips=clips, cache=cache, progress=progress)
-        models |= video.models
     speed = None
     if "speed" in parts:
         contenders = _parsed(RETINEX, *_tonenet()[:1])
+        models.look_at(contenders)
         speed = measure_speed(contenders, repeat=repeat, progress=progress)
         night = sorted((root / "night_video").glob("*night.mp4"))
         if night:
             more = measure_speed(contenders, clips=night, repeat=repeat, progress=progress)
             speed = replace(speed, figures=[*speed.figures, *more.figures])
-        models |= speed.models
-    return TableReport(command, describe_machine(), models, pictures, stills, video, speed)
+    return TableReport(command, describe_machine(), models.descriptions, models.costs, pictures, stills, video, speed)
+
+
+class _Models:
+    """What is told of the contenders, each looked at once."""
+
+    def __init__(self) -> None:
+        self.descriptions: dict[str, dict[str, Any]] = {}
+        self.costs: dict[str, Cost] = {}
+
+    def look_at(self, contenders: Sequence[Contender]) -> None:
+        """Open those that are new."""
+        for contender in contenders:
+            if contender.baseline or contender.label in self.costs:
+                continue
+            with closing(contender.open()) as enhancer:
+                self.descriptions[contender.label] = contender.describe(enhancer)
+                self.costs[contender.label] = cost_of(enhancer)
 
 
 def _score(
     name: str,
     pairs: Sequence[Pair],
     contenders: Sequence[Contender],
-    models: dict[str, dict[str, Any]],
     progress: Callable[[str], None],
 ) -> dict[str, StillRow]:
     rows: dict[str, StillRow] = {}
     for contender in contenders:
         progress(f"{name}: {contender.label}")
         report = evaluate_images(pairs, contender=contender, dataset=name)
-        models[contender.label] = report.model
         rows.setdefault(INPUT, _still(report.untouched, None))
         seconds = median(picture.seconds for picture in report.pictures)
         rows[contender.label] = _still(report.result, seconds)
@@ -270,11 +316,8 @@ def _generative() -> list[str]:
 
 
 def _is_guided(contender: Contender) -> bool:
-    enhancer = contender.open()
-    try:
+    with closing(contender.open()) as enhancer:
         return enhancer.model.card.color == "ycbcr"
-    finally:
-        enhancer.close()
 
 
 def _is_of(label: str, name: str) -> bool:

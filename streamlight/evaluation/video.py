@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -257,17 +258,14 @@ class _Clip:
         return ClipReport(self._name, group, size, measured, moving, float(mask.mean()), own.noise, own.flicker, rows)
 
     def _measure(self, contender: Contender) -> tuple[LumaMeter, float]:
-        enhancer = contender.open()
-        try:
-            seconds: list[float] = []
-            meter: LumaMeter | None = None
+        seconds: list[float] = []
+        meter: LumaMeter | None = None
+        with closing(contender.open()) as enhancer:
             for index, frame in self._frames_of(enhancer, seconds):
                 meter = meter or LumaMeter(frame.color)
                 self._add(meter, index, frame)
-            assert meter is not None
-            return meter, 1e3 * median(seconds)
-        finally:
-            enhancer.close()
+        assert meter is not None
+        return meter, 1e3 * median(seconds)
 
     def _frames_of(
         self, enhancer: Enhancer | None = None, seconds: list[float] | None = None
@@ -290,11 +288,8 @@ class _Clip:
 
 
 def _about(contender: Contender) -> dict[str, Any]:
-    enhancer = contender.open()
-    try:
+    with closing(contender.open()) as enhancer:
         return contender.describe(enhancer)
-    finally:
-        enhancer.close()
 
 
 def _row(own: LumaFigures, dark: LumaFigures, ms: float | None) -> Row:

@@ -1,4 +1,4 @@
-"""All that is known about a model without opening a file: what ``streamlight models show`` prints."""
+"""All that is known about a model: what ``streamlight models show`` prints."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from streamlight.config import suggestion
 from streamlight.errors import ConfigError
 from streamlight.models import registry
+from streamlight.models.record import Record, file_digest, read_record
 
 if TYPE_CHECKING:
     from streamlight.models.architecture import Architecture
@@ -41,12 +42,16 @@ class Sheet:
         needs_file: Whether it takes weights that the package does not hold.
         keywords: What :func:`streamlight.load` takes for it.
         published: Known files of the architecture; empty for a model that comes with the package.
+        weights: The package's weights file; None for a model without.
+        record: What is known of that file: training, credits, figures.
     """
 
     card: ModelCard
     needs_file: bool
     keywords: tuple[str, ...]
     published: tuple[Published, ...]
+    weights: Path | None = None
+    record: Record | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -56,6 +61,10 @@ class Sheet:
             "needs_file": self.needs_file,
             "keywords": list(self.keywords),
             "published": published,
+            "weights": None
+            if self.weights is None
+            else {"file": self.weights.name, "sha256": file_digest(self.weights)},
+            "record": None if self.record is None else self.record.to_dict(),
         }
 
     def lines(self) -> list[str]:
@@ -76,8 +85,16 @@ class Sheet:
             ("context", "the whole frame decides" if card.needs_global_context else "local, may be cut into tiles"),
             ("latent", f"{card.latent or 'none'}; {'sampled' if card.stochastic else 'not sampled'}"),
             ("settings", ", ".join(self.keywords) or "none"),
+            *self._recorded(),
         ]
         return [f"{card.name}: {card.summary}", *(f"  {name:<15}{text}" for name, text in facts)]
+
+    def _recorded(self) -> list[tuple[str, str]]:
+        if self.weights is None:
+            return []
+        digest = file_digest(self.weights)
+        facts = [("weights", f"{self.weights.name}, {self.weights.stat().st_size:,} bytes, SHA-256 {digest}")]
+        return facts + (self.record.lines(digest=digest) if self.record is not None else [])
 
     def _parameters(self) -> str:
         if self.needs_file:
@@ -93,15 +110,18 @@ def describe(name: str) -> Sheet:
 
     Raises:
         ConfigError: There is none of this name.
+        ModelError: What lies beside its weights cannot be read.
     """
-    built_in, known = registry.names(), [*registry.names(), *registry.architectures()]
+    built_in, known = registry.names(), sorted({*registry.names(), *registry.architectures()})
     if name not in known:
         if Path(name).is_file():
             raise ConfigError(f"'{name}' is a file; 'streamlight models check {name}' says what it is")
         raise ConfigError(f"unknown model '{name}'{suggestion(name, known)} (models: {', '.join(known)})")
     card = next(card for card in registry.cards() if card.name == name)
     published = () if name in built_in else _published(registry.architecture(name))
-    return Sheet(card, name not in built_in, tuple(registry.keywords(name)), published)
+    weights = registry.packaged_weights(name)
+    record = None if weights is None else read_record(weights)
+    return Sheet(card, name not in built_in, tuple(registry.keywords(name)), published, weights, record)
 
 
 def _published(architecture: Architecture) -> tuple[Published, ...]:

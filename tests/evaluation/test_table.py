@@ -44,7 +44,7 @@ def test_one_command_measures_everything(data: Path, tmp_path: Path, monkeypatch
         assert rows["retinex"]["psnr"] > rows["input"]["psnr"]
     assert [clip["name"] for clip in report["video"]["clips"]] == ["day, x264 crf 20", "day, raw", "a_night.mp4"]
     assert {f["clip"] for f in report["speed"]["figures"]} == {"synthetic dark, 64x48", "a_night.mp4, 64x48"}
-    assert report["speed"]["costs"]["retinex"] == {"parameters": 0, "macs": 0, "size": "1920x1080"}
+    assert report["costs"]["retinex"] == {"parameters": 0, "macs": 0, "size": "1920x1080"}
     assert "    $ streamlight evaluate table --data DATA --repeat 1" in text
     assert str(data) not in text
     assert f"| retinex | {report['stills']['synthetic']['retinex']['psnr']:.2f} /" in text
