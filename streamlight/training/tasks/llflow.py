@@ -123,7 +123,8 @@ class LLFlowTask:
         with torch.autocast(low.device.type, enabled=False):
             wide = encoding.wide()
             picture = self.module.decode(latent_mean(wide.color_map), wide)[0]
-            l1 = F.l1_loss(picture, target)
+            # Early in a run a single value can leave the flow at 1e10, and would drown all others.
+            l1 = F.l1_loss(picture.clamp(-1.0, 2.0), target)
         return {"loss": nll + options.weight_l1 * l1, "nll": nll, "l1": l1}
 
     def pictures(self, batch: Batch, *, generator: torch.Generator) -> list[Tensor]:
