@@ -84,7 +84,7 @@ class StillPart:
         self._high: np.ndarray | None = None
 
     def add(self, luma: np.ndarray) -> None:
-        """The next frame's ``(H, W)`` luma codes."""
+        """The next frame's ``(H, W)`` luma, in codes of 8 bit."""
         mean = _mean(luma, REACH)
         if self._low is None or self._high is None:
             self._low, self._high = mean.copy(), mean
@@ -104,7 +104,7 @@ class LumaMeter:
     """Takes the frames of a result one by one.
 
     Args:
-        color: Of the clip, 8 bits.
+        color: Of the clip.
     """
 
     def __init__(self, color: ColorSpec) -> None:
@@ -122,6 +122,10 @@ class LumaMeter:
         """Mean luma above black of each frame, codes of 8 bit."""
         return self._means
 
+    def codes(self, luma: np.ndarray) -> np.ndarray:
+        """``(H, W)`` float32: luma in codes of 8 bit, whatever the depth of the clip."""
+        return luma.astype(np.float32) / np.float32(self._scale)
+
     def add(self, luma: np.ndarray, *, reference: np.ndarray | None = None, moving: np.ndarray | None = None) -> None:
         """The next frame.
 
@@ -130,7 +134,7 @@ class LumaMeter:
             reference: The clean frame's, and
             moving: ``(H, W)`` bool, its moving pixels.
         """
-        codes = luma.astype(np.float32) / self._scale
+        codes = self.codes(luma)
         if self._sum is None or self._squares is None:
             self._sum, self._squares = np.zeros(codes.shape), np.zeros(codes.shape)
         self._sum += codes

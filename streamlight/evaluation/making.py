@@ -23,8 +23,7 @@ _CODE = (
     ("streamlight.evaluation", "synthetic.py"),
     ("streamlight.evaluation", "darkened.py"),
     ("streamlight.enhance", "color.py"),
-    ("streamlight.media", "recode.py"),
-    ("streamlight.media", "encode.py"),
+    *(("streamlight.media", name) for name in ("recode.py", "encode.py", "packer.py", "clips.py")),
 )
 """Package and files that decide what is made."""
 

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from streamlight.config import suggestion
 from streamlight.errors import ConfigError, MediaError
-from streamlight.evaluation.datasets import Pair, find_pairs
+from streamlight.evaluation.datasets import Pair, dataset_names, find_pairs
 from streamlight.evaluation.making import digest, generator, made
 from streamlight.media import open_source
 from streamlight.media.stills import to_rgb
@@ -97,6 +98,9 @@ def found_pairs(
         return
     if cache is not None and dataset != NAME:
         raise ConfigError("--cache belongs to --dataset synthetic")
+    known = [*dataset_names(), NAME]
+    if dataset is not None and dataset not in known:
+        raise ConfigError(f"unknown dataset '{dataset}'{suggestion(dataset, known)} (datasets: {', '.join(known)})")
     yield find_pairs(pairs=pairs, dataset=dataset, root=root)
 
 

@@ -241,7 +241,7 @@ class _Clip:
         size, measured = "", 0
         for index, frame in self._frames_of():
             dark = dark or LumaMeter(frame.color)
-            still.add(frame.planes[0] if self._reference is None else self._reference[index])
+            still.add(dark.codes(frame.planes[0]) if self._reference is None else self._reference[index])
             self._add(dark, index, frame)
             size, measured = f"{frame.width}x{frame.height}", measured + 1
         if dark is None or measured < 2:

@@ -167,6 +167,7 @@ def test_bad_pairs_end_as_one_line_before_any_work(
     [
         ([], "either --pairs DIR or --dataset NAME"),
         (["--dataset", "lol2", "--root", "."], "did you mean 'lol'"),
+        (["--dataset", "synthetc", "--root", "."], "did you mean 'synthetic'"),
         (["--pairs", "set", "--model", "retinx"], "did you mean 'retinex'"),
         (["--pairs", "set", "--strength", "7"], "--strength"),
         (["--pairs", "set", "--codec", "h264"], "--codec"),

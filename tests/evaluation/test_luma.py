@@ -88,3 +88,16 @@ def test_a_perfect_and_a_black_result() -> None:
         found = meter.figures(dark=meter, still=STILL)
         assert found.moving is None
         assert (found.psnr is None) == (luma is clean)
+
+
+def test_ten_bits_give_the_figures_of_eight() -> None:
+    found = []
+    for bits in (8, 10):
+        meter = LumaMeter(ColorSpec(range="limited", bit_depth=bits))
+        for seed in range(3):
+            luma, clean = (plane(s).astype(np.uint16) << (bits - 8) for s in (seed, 3 + seed))
+            meter.add(luma, reference=clean, moving=np.zeros_like(clean, bool))
+        found.append(meter.figures(dark=meter, still=STILL))
+    assert found[0].noise == pytest.approx(found[1].noise)
+    assert found[0].gt_mean == pytest.approx(found[1].gt_mean)
+    assert found[0].ssim == pytest.approx(found[1].ssim)
