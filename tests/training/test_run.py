@@ -135,6 +135,24 @@ def test_a_run_that_was_stopped_goes_on_exactly(data: Path, capsys: pytest.Captu
     assert equal_weights(data / "parts", data / "whole")
 
 
+@pytest.mark.parametrize("place", ["beside the recipe", "below --data"])
+def test_a_run_starts_from_weights_and_goes_on_when_they_have_moved(data: Path, place: str) -> None:
+    toy.write_toy_recipe(data / "r.yaml", steps=3)
+    assert train(data, "first") == 0
+    (data / "recipes").mkdir()
+    folder = data / "recipes" if place == "beside the recipe" else data
+    (data / "first" / "weights.safetensors").rename(folder / "begun.safetensors")
+    rest = {"steps": 6, "start": "begun.safetensors", "optimizer": {"rate": 1e-9}, "ema": None}
+    toy.write_toy_recipe(data / "recipes" / "r.yaml", **rest)
+    assert train(data, "second", "--steps", "2", recipe="recipes/r.yaml") == 0
+    begun, after = load_file(folder / "begun.safetensors"), load_file(data / "second" / "weights.safetensors")
+    assert torch.allclose(begun["0.weight"], after["0.weight"], atol=1e-6)
+    (folder / "begun.safetensors").rename(data / "first" / "begun.safetensors")
+    toy.write_toy_recipe(data / "recipes" / "r.yaml", **{**rest, "start": "../first/begun.safetensors"})
+    assert train(data, "second", "--resume", recipe="recipes/r.yaml") == 0
+    assert load_checkpoint(data / "second").step == 6
+
+
 def test_a_killed_run_goes_on_exactly(data: Path) -> None:
     toy.write_toy_recipe(data / "r.yaml", steps=400, checkpoint_minutes=1e-4, log_every=2)
     assert train(data, "whole") == 0

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 import yaml
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from streamlight.training import tasks
@@ -41,6 +42,8 @@ class ToyTask:
     @classmethod
     def build(cls, options: ToyOptions, *, start: Path | None, device: Any) -> ToyTask:
         task = cls(options)
+        if start is not None:
+            task.module.load_state_dict(load_file(start))
         task.module.to(device)
         return task
 
