@@ -9,7 +9,7 @@ from streamlight.enhance import Enhancer, EnhanceSettings, build_enhancer
 from streamlight.errors import ConfigError
 from streamlight.models import architectures, names
 
-_KEYWORDS = ("dtype", "temperature", "brightness", "fidelity", "steps", "eta", "t_start", "tile")
+_KEYWORDS = ("look", "dtype", "temperature", "brightness", "fidelity", "steps", "eta", "t_start", "tile")
 """Options that only some models have; unset ones are left to the model."""
 
 
@@ -22,7 +22,7 @@ def enhancer_for(config: Config) -> Enhancer:
         DeviceError: The device is not available.
     """
     model = config.model
-    known = [*names(), *architectures()]
+    known = sorted({*names(), *architectures()})
     if model.name not in known and not Path(model.name).exists():
         raise ConfigError(
             f"unknown model '{model.name}'{suggestion(model.name, known)} (models: {', '.join(known)}, or a file)"

@@ -109,6 +109,11 @@ class ModelConfig(_Section):
         "auto",
         "Where the model decides: on a small copy (guided), on every pixel (direct), or as it is made for (auto).",
     )
+    look: Literal["night", "day"] | None = _option(
+        None,
+        "tonenet: night keeps the dark dark and lamps in shape, day is as bright as daylight. Default: night.",
+        expected="one of night, day",
+    )
     dtype: Literal["float32", "bfloat16", "float16"] | None = _option(
         None, "Working precision of a network. Default: float32.", expected="one of float32, bfloat16, float16"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import torch
@@ -32,8 +32,8 @@ from streamlight.temporal import (
 _GAP: Final = 2.0
 """Seconds without a frame after which a stream is taken for a new scene."""
 
-_LUMA_EPS: Final = (0.85 * CODE) ** 2
-_CHROMA_EPS: Final = (1.7 * CODE) ** 2
+_LUMA_STEP: Final = 0.85 * CODE
+_CHROMA_STEP: Final = 1.7 * CODE
 
 
 class GuidedEnhancer(Enhancer):
@@ -78,18 +78,16 @@ class GuidedEnhancer(Enhancer):
         clock.lap("temporal")
         dark = state.small
         assert dark is not None
-        calm = calm_near_black(dark, amount=self.settings.denoise)
-        condition = self.model.condition(calm[None], noise=state.noise[None] if state.noise is not None else None)
+        condition = self._condition(dark, state.noise)
         mean = self.model.prior(condition).mean
         state.prior = blend_prior(state.prior, mean, seconds=seconds, time_constant=self.settings.time_constant)
         bright = self._decode(state.prior, condition)
         clock.lap("model")
         amount = self._denoise_amount(dark, bright)
         noise = float(state.noise) if state.noise is not None else 0.0
-        eps = max(amount, 1e-3)
-        maps = transfer.fit(
-            dark, bright, eps=(eps * (_LUMA_EPS + (3.0 * noise) ** 2), eps * (_CHROMA_EPS + (3.0 * noise) ** 2))
-        )
+        luma_eps, chroma_eps = transfer_eps(noise, denoised=self.model.card.denoises)
+        share = max(amount, 1e-3)
+        maps = transfer.fit(dark, bright, eps=(share * luma_eps, share * chroma_eps))
         clock.lap("fit")
         if gate is None or not state.memory:
             state.memory = transfer.remember(frame.planes)
@@ -139,6 +137,15 @@ class GuidedEnhancer(Enhancer):
         state.small = state.small + gate * (small - state.small)
         return gate
 
+    def _condition(self, dark: Tensor, noise: Tensor | None) -> Condition:
+        if noise is not None:
+            noise = noise[None]
+        if not self.model.card.denoises:
+            dark = calm_near_black(dark, amount=self.settings.denoise)
+        elif noise is not None:
+            noise = noise * self.settings.denoise  # told of less noise, it removes less; of none, nothing
+        return self.model.condition(dark[None], noise=noise)
+
     def _decode(self, latent: Tensor, condition: Condition) -> Tensor:
         return self.model.decode(latent, condition, strength=self.settings.strength)[0]
 
@@ -146,6 +153,23 @@ class GuidedEnhancer(Enhancer):
         """How much denoising the gain asks for, 0 to 1: full from a mean gain of 2.8 (1.5 stops) on."""
         gain = (bright[0].mean().clamp_min(0.0) + 1e-3) / (dark[0].mean().clamp_min(0.0) + 1e-3)  # below black: no NaN
         return self.settings.denoise * float((gain.log2() / 1.5).clamp(0.0, 1.0))
+
+
+Level = TypeVar("Level", float, Tensor)
+
+
+def transfer_eps(noise: Level, *, denoised: bool) -> tuple[Level, Level]:
+    """Regularisation of the transfer for luma and chroma, squared normalised units.
+
+    It is what makes the maps a Wiener gain, so it follows the noise; a model that denoises has said already in its
+    result where detail is, and needs less of it.
+
+    Args:
+        noise: Standard deviation of the luma noise of the small copy.
+        denoised: Whether the model removes noise.
+    """
+    variance = ((1.0 if denoised else 3.0) * noise) ** 2
+    return variance + _LUMA_STEP**2, variance + _CHROMA_STEP**2
 
 
 def default_workers() -> int:

@@ -30,6 +30,7 @@ _ARCHITECTURES: Final[dict[str, str]] = {
     "glare": "streamlight.models.glare",
     "lldiffusion": "streamlight.models.lldiffusion",
     "llflow": "streamlight.models.llflow",
+    "tonenet": "streamlight.models.tonenet",
 }
 """Name → module that offers ``ARCHITECTURE``. All of them are asked about a file, in this order."""
 
@@ -109,7 +110,13 @@ class Description:
 
 def names() -> list[str]:
     """Names that :func:`load` accepts without a file."""
-    return sorted(_BUILT_IN)
+    return sorted([*_BUILT_IN, *(name for name in _ARCHITECTURES if packaged_weights(name) is not None)])
+
+
+def packaged_weights(name: str) -> Path | None:
+    """The weights file of an architecture that comes with the package, if there is one."""
+    path = Path(__file__).resolve().parent.parent / "weights" / f"{name}.safetensors"
+    return path if path.is_file() else None
 
 
 def architectures() -> list[str]:
@@ -130,7 +137,11 @@ def architecture(name: str) -> Architecture:
 
 def cards() -> list[ModelCard]:
     """Cards of all models: those in the package, then those that need a weights file."""
-    return [*(_class(name)().card for name in names()), *(_architecture(name).card for name in _ARCHITECTURES)]
+    packaged = names()
+    return [
+        *(load(name).card for name in packaged),
+        *(_architecture(name).card for name in _ARCHITECTURES if name not in packaged),
+    ]
 
 
 def keywords(name: str) -> list[str]:
@@ -155,7 +166,7 @@ def load(
     Args:
         name_or_path: One of :func:`names`, the path of a weights file, or one of :func:`architectures` together with
             ``weights``.
-        weights: A weights file; must be of the architecture named.
+        weights: A weights file; must be of the architecture named. The package's own, where it has one, if None.
         device: Where it runs.
         ema: Take the averaged weights of a training checkpoint instead of the plain ones.
         **keywords: What this kind of model offers, for example ``temperature``.
@@ -173,9 +184,10 @@ def load(
         _check_keywords(name, model, keywords)
         return model(**keywords)
     if name in _ARCHITECTURES:
-        if weights is None:
+        source = weights if weights is not None else packaged_weights(name)
+        if source is None:
             raise ConfigError(f"model {name!r} needs a weights file: give weights=… (--weights FILE)")
-        return _open(weights, name, device=device, ema=ema, keywords=keywords)
+        return _open(source, name, device=device, ema=ema, keywords=keywords)
     if Path(name).suffix or Path(name).exists():
         if weights is not None:
             raise ConfigError(f"two weights files given, {name} and {weights}; give one")
@@ -348,4 +360,4 @@ def _class(name: str) -> Callable[..., GenerativeModel]:
 
 
 def _listed() -> list[str]:
-    return [*names(), *_ARCHITECTURES]
+    return [*_BUILT_IN, *_ARCHITECTURES]

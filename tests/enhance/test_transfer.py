@@ -65,7 +65,7 @@ class TestAgainstReference:
         maps = transfer.fit(dark, bright, eps=(2e-4, 5e-4))
         out = transfer.apply(planes, maps)
         for i, shape in enumerate(transfer.geometry.planes):
-            a, b = reference.fit(dark[i], bright[i], radius=_RADIUS[i], eps=(2e-4, 5e-4)[min(i, 1)])
+            a, b = reference.fit(dark[i].double(), bright[i].double(), radius=_RADIUS[i], eps=(2e-4, 5e-4)[min(i, 1)])
             want = reference.apply(torch.from_numpy(planes[i].astype(np.int32)), a, b, shape)
             assert out[i].dtype == color.dtype
             assert out[i].shape == planes[i].shape

@@ -1,4 +1,7 @@
-"""The guided transfer in plain torch: slow, obvious, any device. Tests hold the kernels against it."""
+"""The guided transfer in plain torch: slow, obvious, differentiable, any device.
+
+Tests hold the kernels against it, and training goes through it. It works in the precision of what it is given.
+"""
 
 from __future__ import annotations
 
@@ -26,23 +29,32 @@ def shrink(plane: Tensor, shape: PlaneGeometry) -> Tensor:
 
 
 def box(image: Tensor, radius: int) -> Tensor:
-    """Mean over (2r+1)² windows with replicated borders, ``(h, w)``."""
-    padded = F.pad(image[None, None], (radius,) * 4, mode="replicate")
-    return F.avg_pool2d(padded, 2 * radius + 1, stride=1)[0, 0]
+    """Mean over (2r+1)² windows with replicated borders, ``(…, h, w)``."""
+    flat = image.reshape(-1, 1, *image.shape[-2:])
+    padded = F.pad(flat, (radius,) * 4, mode="replicate")
+    return F.avg_pool2d(padded, 2 * radius + 1, stride=1).view(image.shape)
 
 
-def fit(dark: Tensor, bright: Tensor, *, radius: int, eps: float) -> tuple[Tensor, Tensor]:
-    """Window-averaged coefficients of ``bright ≈ A·dark + B``, each ``(h, w)``, in double precision."""
-    dark, bright = dark.double(), bright.double()
+def fit(dark: Tensor, bright: Tensor, *, radius: int, eps: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Window-averaged coefficients of ``bright ≈ A·dark + B``, each ``(…, h, w)``."""
     mean_dark, mean_bright = box(dark, radius), box(bright, radius)
     covariance = box(dark * bright, radius) - mean_dark * mean_bright
-    variance = box(dark * dark, radius) - mean_dark * mean_dark
+    variance = (box(dark * dark, radius) - mean_dark * mean_dark).clamp_min(0.0)
     a = covariance / (variance + eps)
     return box(a, radius), box(mean_bright - a * mean_dark, radius)
 
 
+def expand_by(image: Tensor, factor: int, size: tuple[int, int]) -> Tensor:
+    """Bilinear from cell centres to sample centres, the border value held, ``(…, h, w)`` → ``(…, *size)``."""
+    if factor > 1:
+        flat = image.reshape(-1, 1, *image.shape[-2:])
+        flat = F.interpolate(flat, scale_factor=float(factor), mode="bilinear")
+        image = flat.view(*image.shape[:-2], *flat.shape[-2:])
+    return image[..., : size[0], : size[1]]
+
+
 def expand(image: Tensor, shape: PlaneGeometry) -> Tensor:
-    """Bilinear from cell centres to sample centres, the border value held, ``(h, w)`` → ``(H, W)``."""
+    """:func:`expand_by` for a plane, whose cells need not be square, ``(h, w)`` → ``(H, W)``."""
     whole = (shape.small_height * shape.factor_y, shape.small_width * shape.factor_x)
     return F.interpolate(image[None, None], size=whole, mode="bilinear")[0, 0, : shape.height, : shape.width]
 

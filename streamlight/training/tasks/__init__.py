@@ -14,6 +14,7 @@ TASKS: Final[dict[str, str]] = {
     "glare_vqgan": "streamlight.training.tasks.glare:VQGANTask",
     "lldiffusion": "streamlight.training.tasks.lldiffusion:LLDiffusionTask",
     "llflow": "streamlight.training.tasks.llflow:LLFlowTask",
+    "tonenet": "streamlight.training.tasks.tonenet:TonenetTask",
 }
 """Name → ``module:attribute`` of a :class:`TaskEntry`."""
 

@@ -1,0 +1,38 @@
+"""How the registry recognises and builds tonenet."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from streamlight.models.architecture import Architecture
+from streamlight.models.tonenet.model import CARD, Look, Tonenet
+from streamlight.models.tonenet.network import TonenetConfig, TonenetNetwork, deduce, is_tonenet
+from streamlight.models.weights import Weights, assemble, fingerprint
+
+
+def build(weights: Weights, *, look: Look = "night", denoiser: bool = True) -> Tonenet:
+    """Make a model from weights.
+
+    Args:
+        weights: Its tensors.
+        look: ``"night"``: dark stays dark. ``"day"``: as bright as daylight.
+        denoiser: Whether the denoiser runs.
+
+    Raises:
+        ModelError: The weights do not fit.
+        ConfigError: There is no such look.
+    """
+    config = deduce(weights.tensors)
+    network = assemble(lambda: TonenetNetwork(config), weights)
+    return Tonenet(network, look=look, denoiser=denoiser, revision=fingerprint(weights.tensors))
+
+
+ARCHITECTURE: Final = Architecture(
+    card=CARD,
+    detect=is_tonenet,
+    deduce=deduce,
+    network=TonenetNetwork,
+    build=build,
+    published={"tonenet": TonenetConfig()},
+)
+"""Entry for the registry."""

@@ -1,0 +1,95 @@
+"""tonenet as the enhancers see it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+from streamlight.errors import ConfigError
+from streamlight.models.protocol import Condition, ModelCard, Prior
+from streamlight.models.tonenet.network import TonenetNetwork
+from streamlight.models.tonenet.tone import LATENT, apply_tone
+
+Look = Literal["night", "day"]
+
+LOOKS: Final[dict[str, float]] = {"night": 0.0, "day": 1.0}
+
+CARD: Final = ModelCard(
+    name="tonenet",
+    summary="Our own small model: tone curve and denoiser on a small copy, real time on two CPU cores",
+    revision="1",
+    color="ycbcr",
+    latent=f"(N, {LATENT}): log pre-gain, curve, saturation, colour cast",
+    needs_global_context=True,
+    denoises=True,
+    dtypes=("float32",),
+)
+
+
+class Tonenet:
+    """A tone curve chosen per frame, and a denoiser for what the curve amplifies.
+
+    The latent is what :func:`~streamlight.models.tonenet.tone.apply_tone` takes; smoothing it over time smooths every
+    decision about exposure and colour at once.
+
+    Args:
+        network: The two networks.
+        look: ``"night"``: dark stays dark, lamps keep their shape. ``"day"``: as bright as daylight.
+        denoiser: Whether the denoiser runs; without it only the tone is changed.
+        revision: What tells these weights from others.
+    """
+
+    temperature = 0.0
+
+    def __init__(
+        self, network: TonenetNetwork, *, look: Look = "night", denoiser: bool = True, revision: str = ""
+    ) -> None:
+        if look not in LOOKS:
+            raise ConfigError(f"look must be one of {', '.join(LOOKS)}, got {look!r}")
+        self.network = network
+        self.look = look
+        self.denoiser = denoiser
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        setting = f"{revision}-{look}{'' if denoiser else '-plain'}"
+        self.card = replace(CARD, parameters=parameters, revision=setting, denoises=denoiser)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    def to(self, device: str | torch.device) -> Tonenet:
+        """Move to ``device``."""
+        self.network.to(device)
+        return self
+
+    def condition(self, low: Tensor, *, noise: Tensor | None = None) -> Condition:
+        """Keep ``low`` and its noise.
+
+        Args:
+            low: ``(N, 3, H, W)`` YCbCr, luma in [0, 1], chroma in [-0.5, 0.5], float32.
+            noise: Standard deviation of its luma noise, ``(N,)``; 0, or None, where there is nothing to remove.
+        """
+        noise = low.new_zeros(len(low)) if noise is None else noise.to(low).expand(len(low))
+        return Condition(low, {"noise": noise})
+
+    def prior(self, condition: Condition) -> Prior:
+        """The latent that the tone network chooses; it has no spread."""
+        low = condition.low
+        with torch.inference_mode():
+            look = low.new_full((len(low),), LOOKS[self.look])
+            return Prior(self.network.tone(low, condition.features["noise"], look))
+
+    def decode(self, latent: Tensor, condition: Condition, *, strength: float = 1.0) -> Tensor:
+        """Tone-map and denoise ``condition.low``; strength scales all gains in the log domain, 0 gives ``low`` back."""
+        low, noise = condition.low, condition.features["noise"]
+        if strength == 0.0:
+            return low
+        with torch.inference_mode():
+            toned, gain = apply_tone(latent, low, strength=strength)
+            if not self.denoiser or not bool((noise > 0.0).any()):
+                return toned
+            return self.network.denoiser(toned, low, gain, noise)

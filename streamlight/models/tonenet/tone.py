@@ -1,0 +1,154 @@
+"""Tone: a pre-gain in closed form, a global curve and a saturation on top of it, and the network that chooses them.
+
+An exposure change is a factor in gamma-encoded values too (a power law keeps factors), so the closed-form pre-gain
+brings pictures of every exposure to about the same place; the network only corrects it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+KNOTS: Final = 8
+SATURATION_KNOTS: Final = 4
+LATENT: Final = 1 + KNOTS + SATURATION_KNOTS + 2
+"""Log pre-gain, log gain at the knots of the curve, log saturation at its knots, two colour casts."""
+
+_BINS: Final = 32
+_GRID: Final = (96, 144)
+_MAX_GAIN: Final = 20.0
+_HALF: Final = 0.4
+_MAX_LOG_GAIN: Final = 3.0
+_CHROMA_FLOOR: Final = 0.015
+
+
+def pre_gain(luma: Tensor) -> Tensor:
+    """The factor that lifts the middle of a picture to 0.4, 1 to 20, ``(N,)``.
+
+    The middle is the mean of the arithmetic and the geometric mean: a few lamps must not keep a street dark.
+
+    Args:
+        luma: ``(N, 1, H, W)`` float, [0, 1].
+    """
+    flat = luma.flatten(1).clamp(0.0, 1.0)
+    geometric = (flat + 0.01).log().mean(1).exp() - 0.01
+    return (0.4 / (0.5 * flat.mean(1) + 0.5 * geometric + 0.004)).clamp(1.0, _MAX_GAIN)
+
+
+def coordinate(luma: Tensor, gain: Tensor) -> Tensor:
+    """Where on the curve a pixel lies, [0, 1): pre-gained luma, compressed.
+
+    Uniform steps of luma itself would spend one knot on the whole of a dark picture.
+    """
+    lifted = luma.clamp_min(0.0) * gain
+    return lifted / (lifted + _HALF)
+
+
+def apply_tone(latent: Tensor, low: Tensor, *, strength: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Tone-map a picture pixel by pixel.
+
+    Args:
+        latent: ``(N, LATENT)``.
+        low: ``(N, 3, H, W)`` YCbCr, luma in [0, 1], chroma in [-0.5, 0.5].
+        strength: Exponent of all gains; 0 gives ``low`` back.
+
+    Returns:
+        The bright picture, and the gain of luma, ``(N, 1, H, W)``, at least 1.
+    """
+    log_k, curve, saturation, cast = latent.split([1, KNOTS, SATURATION_KNOTS, 2], dim=1)
+    luma = low[:, :1].clamp_min(0.0)
+    z = coordinate(luma, log_k.exp()[:, :, None, None])
+    lifted = luma * (log_k[:, :, None, None] + _piecewise(curve, z)).exp()
+    # Nothing gets darker than it was: a lamp at the end of the scale stays white.
+    bright = torch.maximum(shoulder(lifted), luma)
+    gain = (bright + 1e-3) / (luma + 1e-3)
+    color_gain = (bright / (luma + _CHROMA_FLOOR)).clamp_min(1.0) * _piecewise(saturation, z).exp()
+    if strength != 1.0:
+        gain, color_gain = gain**strength, color_gain**strength
+        bright = luma * gain
+    chroma = low[:, 1:] * color_gain + strength * cast[:, :, None, None] * (bright - luma)
+    # YCbCr leaves room for colour only away from white; without this lamps turn into flat coloured discs.
+    room = (1.0 - bright).clamp(0.02, 0.5)
+    chroma = chroma * (1.0 + strength * (chroma / room).square()).rsqrt()
+    return torch.cat([bright, chroma], 1), gain
+
+
+def shoulder(value: Tensor) -> Tensor:
+    """Identity up to 0.85, then approaching 1 smoothly."""
+    over = (value - 0.85).clamp_min(0.0)
+    return value - over - 0.15 * torch.expm1(-over / 0.15)
+
+
+def _piecewise(knots: Tensor, z: Tensor) -> Tensor:
+    """Values at ``z`` of the polyline through evenly spaced ``knots``, ``(N, K)`` → the shape of ``z``."""
+    last = knots.shape[1] - 1
+    place = z.flatten(1) * last
+    index = place.detach().floor().clamp(0, last - 1).long()
+    below, above = knots.gather(1, index), knots.gather(1, index + 1)
+    return torch.lerp(below, above, place - index).view_as(z)
+
+
+class ToneNet(nn.Module):
+    """Chooses the latent of :func:`apply_tone` for a picture and a look.
+
+    Args:
+        widths: Channels of the four stages.
+        hidden: Width of the head.
+    """
+
+    def __init__(self, widths: tuple[int, int, int, int] = (16, 24, 32, 48), hidden: int = 96) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList()
+        before = 5
+        for width in widths:
+            self.stages.append(nn.Conv2d(before, width, 3, stride=2, padding=1))
+            before = width
+        self.mix = nn.Conv2d(before, before, 3, padding=1)
+        self.hidden = nn.Linear(2 * before + _BINS + 3, hidden)
+        self.hidden2 = nn.Linear(hidden, hidden)
+        self.head = nn.Linear(hidden, LATENT - 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, a=0.1)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        # It starts as the pure pre-gain.
+        nn.init.normal_(self.head.weight, std=1e-3)
+
+    def forward(self, low: Tensor, noise: Tensor, look: Tensor) -> Tensor:
+        """The latent, ``(N, LATENT)``.
+
+        Args:
+            low: ``(N, 3, H, W)`` YCbCr.
+            noise: Standard deviation of its luma noise, ``(N,)``.
+            look: 0 for night to 1 for day, ``(N,)``.
+        """
+        small = F.adaptive_avg_pool2d(low, _GRID)
+        luma = small[:, :1].clamp_min(0.0)
+        k = pre_gain(luma)
+        gain = k[:, None, None, None]
+        z = coordinate(luma, gain)
+        chroma = small[:, 1:] * (2.0 * gain / (1.0 + luma * gain))
+        x = torch.cat([z * 1.4 - 0.7, chroma, luma - 0.3, z.new_zeros(z.shape) + gain.log2() / 5.0], 1)
+        for stage in self.stages:
+            x = F.leaky_relu(stage(x), 0.1)
+        x = F.leaky_relu(self.mix(x), 0.1)
+        level = (noise * k).clamp(1e-4, 1.0).log2() / 5.0 + 1.0
+        facts = torch.stack([k.log2() / 5.0, level, look * 2.0 - 1.0], 1)
+        x = torch.cat([x.mean((2, 3)), x.amax((2, 3)), _histogram(z), facts], 1)
+        x = F.leaky_relu(self.hidden(x), 0.1)
+        x = F.leaky_relu(self.hidden2(x), 0.1)
+        curve, rest = self.head(x).split([KNOTS, SATURATION_KNOTS + 2], dim=1)
+        curve = _MAX_LOG_GAIN * torch.tanh(curve / _MAX_LOG_GAIN)
+        saturation, cast = rest.split([SATURATION_KNOTS, 2], dim=1)
+        return torch.cat([k.log()[:, None], curve, saturation.clamp(-1.5, 1.5), 0.3 * cast], 1)
+
+
+def _histogram(z: Tensor) -> Tensor:
+    """Square root of the share of pixels in each of the bins, ``(N, bins)``."""
+    index = (z.flatten(1) * _BINS).long().clamp(0, _BINS - 1)
+    counts = z.new_zeros(len(z), _BINS).scatter_add_(1, index, torch.ones_like(z).flatten(1))
+    return (counts / index.shape[1]).sqrt()
