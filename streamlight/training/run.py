@@ -23,6 +23,7 @@ from streamlight.enhance.build import find_device
 from streamlight.errors import ConfigError
 from streamlight.media import disk_errors, partial_path
 from streamlight.media.destination import publish
+from streamlight.memory import keep_freed_memory
 from streamlight.models.weights import write_safetensors
 from streamlight.training.checkpoint import (
     Checkpoint,
@@ -137,6 +138,7 @@ def train(
         DeviceError: There is no such device.
     """
     settings = settings or RunSettings()
+    keep_freed_memory()
     resolved = read_recipe(recipe, steps=settings.steps)
     run = _Run(resolved, Path(recipe), Path(folder), settings, tell or _ignore, note or _ignore)
     with sole_user(Path(folder), wait=False), _threads(settings.threads):
