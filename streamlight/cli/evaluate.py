@@ -179,10 +179,12 @@ def evaluate_table(
     Stills, darkened and night video, speed, for the default model in its looks, the other models and the baselines.
     """
     from streamlight.evaluation.contenders import parse_contender
-    from streamlight.evaluation.table import PARTS, measure_table, write_cards
+    from streamlight.evaluation.table import PARTS, check_cards, measure_table, write_cards
 
     _console.check_json_target(output, option="--output")
     _console.check_json_target(json_target)
+    if cards:
+        check_cards()
     report = measure_table(
         data,
         parts=parts or PARTS,

@@ -37,7 +37,7 @@ from streamlight.evaluation.synthetic import synthetic_pairs
 from streamlight.evaluation.video import DEFINITIONS as VIDEO_DEFINITIONS
 from streamlight.evaluation.video import VideoReport, evaluate_video
 from streamlight.models import names
-from streamlight.models.record import Measured, file_digest, record_measured
+from streamlight.models.record import Measured, credited, file_digest, record_measured
 from streamlight.models.registry import packaged_weights
 
 Part = Literal["stills", "video", "speed"]
@@ -180,6 +180,16 @@ class TableReport:
             limit = f"{sign} {outcome.limit:.{digits}f}{than}"
             lines.append(f"| {words} | {limit} | {outcome.value:.{digits}f} | {'met' if outcome.met else 'missed'} |")
         return "\n".join(lines)
+
+
+def check_cards() -> None:
+    """See that :func:`write_cards` will find what it needs, before an hour is spent on measuring.
+
+    Raises:
+        ModelError: Weights in the package have no credits.
+    """
+    for weights in filter(None, map(packaged_weights, names())):
+        credited(weights)
 
 
 def write_cards(report: TableReport) -> list[Path]:

@@ -188,12 +188,21 @@ def record_measured(weights: str | os.PathLike[str], measured: Measured) -> Path
     Raises:
         ModelError: The file is missing or there is no record of it, or the record cannot be written.
     """
-    before = read_record(weights)
-    if before is None or before.sha256 != _digest(weights):
+    return write_record(weights, replace(credited(weights), measured=measured))
+
+
+def credited(weights: str | os.PathLike[str]) -> Record:
+    """The record of the weights that there are.
+
+    Raises:
+        ModelError: The file is missing, or there is no record of it.
+    """
+    found = read_record(weights)
+    if found is None or found.sha256 != _digest(weights):
         raise ModelError(
             f"{record_path(weights)}: has no credits of these weights; run 'streamlight models credit' first"
         )
-    return write_record(weights, replace(before, measured=measured))
+    return found
 
 
 def _read_measured(plain: dict[str, Any]) -> Measured:

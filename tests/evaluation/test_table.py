@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from streamlight.cli._main import run
-from streamlight.evaluation import speed, synthetic, video
+from streamlight.evaluation import speed, synthetic, table, video
 from streamlight.evaluation.goals import DAY, GOALS, NIGHT, PLAIN, REAL, Goal, outcomes
+from streamlight.models.record import read_record, record_credits
 from tests.clips import make_clip
 from tests.evaluation.pictures import scene, write, write_pairs
 
@@ -60,6 +61,27 @@ def test_parts_can_be_left_out(data: Path, capsys: pytest.CaptureFixture[str]) -
     (data / "val_real_pairs" / "pairs.csv").unlink()
     assert run(["evaluate", "table", "--data", str(data), "--part", "stills"]) == 1
     assert "pairs.csv" in capsys.readouterr().err
+
+
+def test_cards_get_the_figures_of_their_models(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a file that stands for weights of retinex."""
+    weights = tmp_path / "retinex.safetensors"
+    weights.write_bytes(b"weights")
+    monkeypatch.setattr(table, "packaged_weights", lambda name: weights if name == "retinex" else None)
+    words = ["evaluate", "table", "--data", str(data), "--part", "stills", "--cards"]
+    assert run(words) == 1
+    assert "run 'streamlight models credit' first" in capsys.readouterr().err
+    record_credits(weights, recipes=["a.yaml"], credits=[])
+    assert run(words) == 0
+    record = read_record(weights)
+    assert record is not None
+    assert record.measured is not None
+    assert record.measured.macs == 0
+    first, second = record.measured.lines
+    assert first.startswith("retinex on synthetic (1 pictures): PSNR ")
+    assert second.startswith("retinex on real pairs (2 pictures): PSNR ")
 
 
 def test_goals_are_held_against_numbers_or_other_models() -> None:
