@@ -99,7 +99,7 @@ def evaluate_video(
 ) -> None:
     """Measure what CONTENDERs make of dark video: detail at rest and in motion, noise, flicker.
 
-    A CONTENDER is a model with options, for example retinex or retinex,denoise=0,preset=quality; or a weights file; or
+    A CONTENDER is a model with options, for example retinex or retinex,denoise=0,label=rough; or a weights file; or
     gamma, the plainest brightening. Default: the default model. The input is always told.
     """
     from streamlight.config import Config

@@ -1,7 +1,7 @@
 """What is measured, in a word: a model with its settings, or a baseline.
 
 ``retinex``, ``retinex,denoise=0``, ``tonenet,preset=quality``, ``my.safetensors,device=cpu``: a model as ``--model``
-takes it, then options of the schema. ``input`` is the dark picture itself, ``gamma`` a plain power law.
+takes it, then options of the schema, and ``label=NAME`` for what tables call it. ``input`` is the dark picture itself, ``gamma`` a plain power law.
 """
 
 from __future__ import annotations
@@ -100,12 +100,12 @@ def parse_contender(text: str) -> Contender:
     for part in rest:
         key, given, value = part.partition("=")
         key = key.strip().replace("-", "_")
-        if not given or key not in (*known, "preset") or key == "model":
+        if not given or key not in (*known, "preset", "label") or key == "model":
             raise ConfigError(
                 f"'{text}': expected MODEL,OPTION=VALUE,… with options of the model, got '{part}'"
                 f"{suggestion(key, known)}"
             )
         values[key] = value.strip()
     preset = values.pop("preset", None)
-    label = ",".join([Path(name).name, *rest])
+    label = values.pop("label", None) or ",".join([Path(name).name, *rest])
     return Contender(label, load_config(preset=preset, values={"model": name, **values}))

@@ -143,6 +143,8 @@ def test_a_contender_is_a_model_with_options() -> None:
     )
     assert found.config.output.encoder_preset == "ultrafast"
     assert parse_contender("input").baseline == "input"
+    assert parse_contender("somewhere/net.safetensors").label == "net.safetensors"
+    assert parse_contender("somewhere/net.safetensors,label=new").label == "new"
     with pytest.raises(ConfigError, match="preset"):
         parse_contender("retinex,preset=fastest")
 
