@@ -1,7 +1,8 @@
 """What is measured, in a word: a model with its settings, or a baseline.
 
 ``retinex``, ``retinex,denoise=0``, ``tonenet,preset=quality``, ``my.safetensors,device=cpu``: a model as ``--model``
-takes it, then options of the schema, and ``label=NAME`` for what tables call it. ``input`` is the dark picture itself, ``gamma`` a plain power law.
+takes it, then options of the schema, and ``label=NAME`` for what tables call it. ``input`` is the dark picture itself,
+``gamma`` a plain power law.
 """
 
 from __future__ import annotations
