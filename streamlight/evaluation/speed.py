@@ -85,7 +85,8 @@ class SpeedReport:
 
     def table(self) -> str:
         """How fast the models are, as a Markdown table."""
-        lines = [f"| end to end, median of {self.repeat} | clip | x264 | fps | spread | core-ms | enhance ms |"]
+        busy = f", load {self.load:.1f} before" if self.load is not None else ""
+        lines = [f"| end to end, median of {self.repeat}{busy} | clip | x264 | fps | spread | core-ms | enhance ms |"]
         lines.append("|---|---|---|---:|---:|---:|---:|")
         for f in self.figures:
             cells = f"{f.fps:.1f} | {f.spread:.2f} | {f.core_ms:.1f} | {f.enhance_ms:.1f}"
