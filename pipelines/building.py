@@ -9,7 +9,7 @@ from streamlight.enhance import Enhancer, EnhanceSettings, build_enhancer
 from streamlight.errors import ConfigError
 from streamlight.models import architectures, names
 
-_KEYWORDS = ("look", "dtype", "temperature", "brightness", "fidelity", "steps", "eta", "t_start", "tile")
+_KEYWORDS = ("look", "denoiser", "dtype", "temperature", "brightness", "fidelity", "steps", "eta", "t_start", "tile")
 """Options that only some models have; unset ones are left to the model."""
 
 

@@ -114,8 +114,13 @@ class ModelConfig(_Section):
         "tonenet: night keeps the dark dark and lamps in shape, day is as bright as daylight. Default: night.",
         expected="one of night, day",
     )
+    denoiser: Annotated[Literal["on", "off"] | None, BeforeValidator(_words)] = _option(
+        None, "tonenet: off changes tone only. Default: on.", expected="one of on, off"
+    )
     dtype: Literal["float32", "bfloat16", "float16"] | None = _option(
-        None, "Working precision of a network. Default: float32.", expected="one of float32, bfloat16, float16"
+        None,
+        "Working precision of a network. Default: the model's own.",
+        expected="one of float32, bfloat16, float16",
     )
     seed: Whole = _option(0, "Seed of the noise that sampling models start from.", ge=0, le=2**63 - 1)
     temperature: Real | None = _option(

@@ -81,6 +81,9 @@ class GuidedEnhancer(Enhancer):
         condition = self._condition(dark, state.noise)
         mean = self.model.prior(condition).mean
         state.prior = blend_prior(state.prior, mean, seconds=seconds, time_constant=self.settings.time_constant)
+        if self.model.card.denoises and self.settings.denoise < 1.0 and state.noise is not None:
+            # Told of less noise it removes less, of none nothing; the tone is decided on what there is.
+            condition = self._condition(dark, state.noise * self.settings.denoise)
         bright = self._decode(state.prior, condition)
         clock.lap("model")
         amount = self._denoise_amount(dark, bright)
@@ -138,13 +141,9 @@ class GuidedEnhancer(Enhancer):
         return gate
 
     def _condition(self, dark: Tensor, noise: Tensor | None) -> Condition:
-        if noise is not None:
-            noise = noise[None]
         if not self.model.card.denoises:
             dark = calm_near_black(dark, amount=self.settings.denoise)
-        elif noise is not None:
-            noise = noise * self.settings.denoise  # told of less noise, it removes less; of none, nothing
-        return self.model.condition(dark[None], noise=noise)
+        return self.model.condition(dark[None], noise=None if noise is None else noise[None])
 
     def _decode(self, latent: Tensor, condition: Condition) -> Tensor:
         return self.model.decode(latent, condition, strength=self.settings.strength)[0]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
+import torch
+
+from streamlight.errors import ConfigError
 from streamlight.models.architecture import Architecture
 from streamlight.models.tonenet.model import CARD, Look, Tonenet
 from streamlight.models.tonenet.network import TonenetConfig, TonenetNetwork, deduce, is_tonenet
 from streamlight.models.weights import Weights, assemble, fingerprint
 
 
-def build(weights: Weights, *, look: Look = "night", denoiser: bool = True) -> Tonenet:
+def build(weights: Weights, *, look: Look = "night", denoiser: Literal["on", "off"] = "on") -> Tonenet:
     """Make a model from weights.
 
     Args:
         weights: Its tensors.
         look: ``"night"``: dark stays dark. ``"day"``: as bright as daylight.
-        denoiser: Whether the denoiser runs.
+        denoiser: ``"off"`` changes the tone only.
 
     Raises:
         ModelError: The weights do not fit.
@@ -24,7 +27,10 @@ def build(weights: Weights, *, look: Look = "night", denoiser: bool = True) -> T
     """
     config = deduce(weights.tensors)
     network = assemble(lambda: TonenetNetwork(config), weights)
-    return Tonenet(network, look=look, denoiser=denoiser, revision=fingerprint(weights.tensors))
+    network.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if denoiser not in ("on", "off"):
+        raise ConfigError(f"denoiser must be on or off, got {denoiser!r}")
+    return Tonenet(network, look=look, denoiser=denoiser == "on", revision=fingerprint(weights.tensors))
 
 
 ARCHITECTURE: Final = Architecture(
