@@ -74,6 +74,8 @@ def test_wheel_holds_the_mapped_folders(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"streamlight/pipelines/__init__.py", "streamlight/configs/default.yaml", "streamlight/py.typed"} <= names
     assert "streamlight/configs/train/held_out.txt" in names
+    weights = {f"streamlight/weights/{file.name}" for file in (REPO / "streamlight" / "weights").glob("*.*")}
+    assert weights == {name for name in names if name.startswith("streamlight/weights/")}
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"streamlight"}
 
 
@@ -106,7 +108,7 @@ def test_source_archive_is_complete(tree: Path, tmp_path: Path) -> None:
         names = {name.partition("/")[2] for name in tar.getnames()}
     for folder in (*SHIPPED[4:], "tests"):
         for file in (tree / folder).rglob("*"):
-            if file.is_file() and file.suffix in (".py", ".yaml", ".mp4", ".md", ".txt", ".typed"):
+            if file.is_file() and file.suffix in (".py", ".yaml", ".mp4", ".md", ".txt", ".typed", ".safetensors"):
                 if {"__pycache__", "build"} & set(file.parts) or ".egg-info" in str(file):
                     continue
                 assert file.relative_to(tree).as_posix() in names
