@@ -173,7 +173,7 @@ class TableReport:
             return ""
         lines = ["| goal | limit | measured | |", "|---|---:|---:|---|"]
         for outcome in found:
-            goal, digits = outcome.goal, 3 if outcome.goal.key == "ssim" else 2
+            goal, digits = outcome.goal, 4 if outcome.goal.key == "ssim" else 2
             words = f"{goal.label}, {goal.part}, {goal.key.replace('_', '-')}"
             sign = "≤" if goal.most is not None else "≥"
             than = f" ({goal.than})" if goal.than else ""
