@@ -43,6 +43,7 @@ LLDIFFUSION: dict[str, Any] = {
     },
     "dgnet": {"in_channels": 3, "ch": 32, "ch_mult": [1, 1, 1, 1, 1, 1], "num_res_blocks": 1, "attn_levels": []},
 }
+TONENET: dict[str, Any] = {"stages": [8, 8, 8, 8], "hidden": 8, "widths": [8, 8, 8]}
 
 
 def numbers(seed: int = 0) -> torch.Generator:

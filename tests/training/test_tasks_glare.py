@@ -149,6 +149,21 @@ def test_losses_fall(files: dict[int, Path]) -> None:
         assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - least, type(task).__name__
 
 
+def test_saturated_pixels_teach_if_they_shall(files: dict[int, Path]) -> None:
+    batch, norms, losses = pairs(), {}, {}
+    for teach in (False, True):
+        task = stage3(files[2], teach_saturated=teach)
+        decoder = task.module.deformable_decoder
+        assert decoder is not None
+        with torch.no_grad():
+            decoder.residual_conv.bias.fill_(-50.0)  # everything is below black
+        norms[teach] = sum(float(gradient.abs().sum()) for gradient in gradients(task, batch).values())
+        losses[teach] = float(task.losses(batch, step=0, generator=numbers())["loss"].detach())
+    assert norms[False] == 0.0
+    assert norms[True] > 0.0
+    assert losses[False] == losses[True]
+
+
 def test_codebook_starts_in_reach() -> None:
     batch = pairs()
     shares = {}

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 
 from streamlight import load
 from streamlight.training.tasks import TASKS
-from tests.training.tasks import FLOW, LLDIFFUSION, LLFLOW, VQGAN
+from tests.training.tasks import FLOW, LLDIFFUSION, LLFLOW, TONENET, VQGAN
 
 PICTURES = 4
 LONGEST = 240.0
@@ -41,6 +41,7 @@ class Case:
         fall: By how much the mean of the last fifth of the losses must be below that of the first.
         rate: Learning rate.
         crop: Of a step's pictures.
+        batch: Pictures in a step.
         watch: The loss that must fall.
         start: Task whose weights this one starts from.
         loads: Whether its weights file is a model by itself.
@@ -50,7 +51,8 @@ class Case:
     steps: int
     fall: float
     rate: float = 2e-3
-    crop: int = 64
+    crop: tuple[int, int] | None = (64, 64)
+    batch: int = 2
     watch: str = "loss"
     start: str | None = None
     loads: bool = True
@@ -62,8 +64,16 @@ CASES: dict[str, Case] = {
         {"network": VQGAN, "codes": 32, "codebook_from_data": True, "discriminator_width": 8}, 30, 0.1, loads=False
     ),
     "glare_flow": Case({"network": FLOW, "weight_l1": 0.5}, 30, 0.5, start="glare_vqgan"),
-    "glare_fusion": Case({}, 40, 0.05, rate=5e-3, start="glare_flow"),
+    "glare_fusion": Case({"teach_saturated": True}, 40, 0.1, rate=4e-3, start="glare_flow"),
     "lldiffusion": Case({"network": LLDIFFUSION, "patch": None, "patches": 1}, 30, 0.1, watch="noise"),
+    "tonenet": Case(
+        {"network": TONENET, "patch": [16, 16], "exposure_jitter": 0.0, "weight_denoise": 0.2},
+        120,
+        0.03,
+        rate=4e-3,
+        crop=None,
+        batch=4,
+    ),
 }
 """By task. A task that is missing here fails its test."""
 
@@ -80,8 +90,8 @@ class Workshop:
     folder: Path
     done: dict[str, Path] = field(default_factory=dict)
 
-    def recipe(self, task: str) -> Path:
-        """The recipe of a task, for the pictures at hand."""
+    def recipe(self, task: str, *, often: bool = False) -> Path:
+        """The recipe of a task, for the pictures at hand; a checkpoint after every step, if it shall be ``often``."""
         case = CASES[task]
         content = {
             "task": task,
@@ -90,28 +100,29 @@ class Workshop:
             "data": {
                 "photos": ["photos"],
                 "size": [72, 96],
-                "crop": [case.crop, case.crop],
+                "crop": None if case.crop is None else list(case.crop),
                 "pool": 8,
                 "degradation": {"identity": 0.0, "stills": [["none", 1.0]], "exposure": [0.02, 0.1]},
             },
             "seed": 3,
-            "batch": 2,
+            "batch": case.batch,
             "steps": case.steps,
             "optimizer": {"name": "adam", "rate": case.rate},
             "schedule": {"name": "constant", "warmup": 0},
             "ema": 0.9,
-            "checkpoint_minutes": 0.0001,  # after every step
+            "checkpoint_minutes": 0.0001 if often else 5.0,
             "sheet_every": 0,
             "log_every": 1,
         }
-        path = self.folder / f"{task}.yaml"
+        path = self.folder / f"{task}{'_often' if often else ''}.yaml"
         path.write_text(yaml.safe_dump(content))
         return path
 
-    def command(self, task: str, output: Path, *more: str) -> list[str]:
+    def command(self, task: str, output: Path, *, often: bool = False) -> list[str]:
         """``streamlight train`` for a task."""
-        command = [sys.executable, "-m", "streamlight", "train", str(self.recipe(task)), "-o", str(output)]
-        return [*command, "--data", str(self.folder), "--device", "cpu", "--threads", "1", "--workers", "0", *more]
+        recipe = self.recipe(task, often=often)
+        command = [sys.executable, "-m", "streamlight", "train", str(recipe), "-o", str(output)]
+        return [*command, "--data", str(self.folder), "--device", "cpu", "--threads", "1", "--workers", "0"]
 
     def run(self, task: str) -> Path:
         """The folder of the task's finished run; trained on first use, in one go."""
@@ -173,7 +184,7 @@ def test_weights_are_a_model(workshop: Workshop, task: str) -> None:
 @pytest.mark.parametrize("task", ["llflow"])
 def test_killed_run_goes_on_as_if_nothing_had_happened(workshop: Workshop, task: str, tmp_path: Path) -> None:
     whole, output = workshop.run(task), tmp_path / "killed"
-    command = workshop.command(task, output)
+    command = workshop.command(task, output, often=True)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
     try:
         logged, deadline = output / "log.jsonl", time.monotonic() + LONGEST

@@ -102,9 +102,12 @@ class FusionOptions(_GlareOptions):
 
     Attributes:
         perceptual: File with VGG16's weights; None leaves the perceptual term out.
+        teach_saturated: Let gradients through where a picture leaves [0, 1] and is clamped. Published training does
+            not, and learns nothing at all where a network happens to begin out of range everywhere.
     """
 
     perceptual: Path | None = None
+    teach_saturated: bool = False
 
 
 class VQGANTask:
@@ -320,6 +323,8 @@ class FusionTask:
         """``l1``, ``ms_ssim`` and, with VGG's weights, ``perceptual``."""
         pair = _cropped(batch, ("low", "target"), self._options, self.module.config, generator)
         image = self.module(pair["low"]).float()
+        if self._options.teach_saturated:
+            image = image.detach().clamp(0.0, 1.0) + (image - image.detach())
         found = stage3_loss(image, pair["target"], features=self._features)
         terms = {"loss": found.total, "l1": found.l1, "ms_ssim": found.ms_ssim}
         return terms if self._features is None else {**terms, "perceptual": found.perceptual}
