@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from streamlight import load
@@ -108,13 +109,18 @@ def test_noise_stays_out_of_the_color_map() -> None:
 
 
 def test_picture_term_is_the_error_of_the_decoded_mean() -> None:
-    task, batch = make(weight_l1=7.0, train_gt_ratio=0.0), pairs()
+    task, batch = make(weight_l1=7.0, weight_ssim=3.0, train_gt_ratio=0.0), pairs()
     descend(task, batch, steps=2)
     found = task.losses(batch, step=0, generator=numbers())
     encoding = task.module.RRDB(network_input(batch["low"]))
     picture, _ = task.module.decode(latent_mean(encoding.color_map), encoding)
-    assert float(found["l1"]) == pytest.approx(float((picture - batch["target"]).abs().mean()), rel=1e-4)
-    assert float(found["loss"]) == pytest.approx(float(found["nll"] + 7.0 * found["l1"]), rel=1e-5)
+    assert float(found["l1"].detach()) == pytest.approx(float((picture - batch["target"]).abs().mean()), rel=1e-4)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    sides = [image.detach().clamp(-1, 2).permute(0, 2, 3, 1).numpy() for image in (picture, batch["target"])]
+    likeness = [structural_similarity(a, b, channel_axis=2, **options) for a, b in zip(*sides, strict=True)]
+    assert float(found["ssim"].detach()) == pytest.approx(sum(likeness) / 2, abs=0.02)  # borders differ
+    total = found["nll"] + 7.0 * found["l1"] + 3.0 * (1.0 - found["ssim"])
+    assert float(found["loss"]) == pytest.approx(float(total), rel=1e-5)
 
 
 def test_crops_see_the_histogram_of_the_whole_picture() -> None:

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Annotated
 
+import kornia.metrics
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from streamlight.errors import ConfigError
 from streamlight.models.llflow.config import LEVELS, SIZE_MULTIPLE, UNUSED, LLFlowConfig, deduce
-from streamlight.models.llflow.encoder import color_map_of
+from streamlight.models.llflow.encoder import Encoding, color_map_of
 from streamlight.models.llflow.model import LLFlow
 from streamlight.models.llflow.network import LLFlowNetwork, latent_mean
 from streamlight.models.llflow.preprocess import equalization_table, network_input, to_codes
@@ -45,6 +46,7 @@ class LLFlowOptions(TaskOptions):
         quant: Levels of the dequantisation: uniform noise, a level wide, on the bright picture. 8-bit pictures have no
             bounded likelihood without it. 0 adds none.
         weight_l1: Weight of the mean absolute error of the picture that the mean of the latent decodes to.
+        weight_ssim: Weight of one minus its structural similarity to the target.
     """
 
     network: LLFlowConfig | None = None
@@ -52,6 +54,7 @@ class LLFlowOptions(TaskOptions):
     train_gt_ratio: Annotated[float, Field(ge=0, le=1)] = 0.2
     quant: Annotated[int, Field(ge=0)] = 0
     weight_l1: Annotated[float, Field(ge=0)] = 0.0
+    weight_ssim: Annotated[float, Field(ge=0)] = 0.0
 
 
 class LLFlowTask:
@@ -98,7 +101,7 @@ class LLFlowTask:
         return cls(options, network.to(device), config)
 
     def losses(self, batch: Batch, *, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """``nll`` in bits per pixel and, where it is weighted, ``l1``."""
+        """``nll`` in bits per pixel and, where they are weighted, ``l1`` and ``ssim`` of the decoded mean."""
         options = self._options
         table = equalization_table(to_codes(batch["low"]))
         patches = random_crops(batch, ("low", "target"), size=options.crop, generator=generator)
@@ -118,14 +121,22 @@ class LLFlowTask:
         if options.quant:
             bits = bits + math.log2(options.quant)  # the noise's share of the likelihood, as published
         nll = bits.mean()
-        if not options.weight_l1:
-            return {"loss": nll, "nll": nll}
-        with torch.autocast(low.device.type, enabled=False):
+        terms = {"loss": nll, "nll": nll}
+        return terms | self._picture_terms(encoding, nll, target) if options.weight_l1 + options.weight_ssim else terms
+
+    def _picture_terms(self, encoding: Encoding, nll: Tensor, target: Tensor) -> dict[str, Tensor]:
+        options = self._options
+        with torch.autocast(target.device.type, enabled=False):
             wide = encoding.wide()
             picture = self.module.decode(latent_mean(wide.color_map), wide)[0]
             # Early in a run a single value can leave the flow at 1e10, and would drown all others.
-            l1 = F.l1_loss(picture.clamp(-1.0, 2.0), target)
-        return {"loss": nll + options.weight_l1 * l1, "nll": nll, "l1": l1}
+            picture = picture.clamp(-1.0, 2.0)
+            l1 = F.l1_loss(picture, target)
+            terms = {"loss": nll + options.weight_l1 * l1, "l1": l1}
+            if options.weight_ssim:
+                terms["ssim"] = kornia.metrics.ssim(picture, target, 11).mean()
+                terms["loss"] = terms["loss"] + options.weight_ssim * (1.0 - terms["ssim"])
+        return terms
 
     def pictures(self, batch: Batch, *, generator: torch.Generator) -> list[Tensor]:
         """The dark pictures, what the mean of the latent decodes to, and the targets."""
