@@ -79,7 +79,7 @@ def test_formats_of_the_dark_picture(tmp_path: Path) -> None:
 def test_report_records_what_where_and_how(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write_pairs(tmp_path / "odd|name", [(40, 32), (40, 32)])
     page = tmp_path / "page.md"
-    report = evaluate(folder, tmp_path, "--markdown", str(page), "--strength", "0.5", "-v")
+    report = evaluate(folder, tmp_path, "--markdown", str(page), "--model", "retinex", "--strength", "0.5", "-v")
     said = capsys.readouterr()
     assert "0 of 2 pictures; 1" in said.err
     assert said.out.count("\n") == 4
