@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from streamlight.cli._main import run
 from streamlight.evaluation import speed, synthetic, table, video
+from streamlight.evaluation.contenders import parse_contender
 from streamlight.evaluation.goals import DAY, GOALS, NIGHT, PLAIN, REAL, Goal, outcomes
+from streamlight.models import names
 from streamlight.models.record import read_record, record_credits
 from tests.clips import make_clip
 from tests.evaluation.pictures import scene, write, write_pairs
@@ -24,8 +27,10 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (pairs / "pairs.csv").write_text("name\n1.png\n2.png\n")
     for folder in ("video", "night_video"):
         (root / folder).mkdir()
-    make_clip(root / "video/day.mp4", frames=151, sound=False)
+    make_clip(root / "video/day.mp4", frames=35, sound=False)
     night = make_clip(root / "night_video/a_night.mp4", frames=34, sound=False)
+    monkeypatch.setattr(table, "names", lambda: ["retinex"])
+    monkeypatch.setattr(table, "evaluate_video", partial(video.evaluate_video, frames=34))
     monkeypatch.setattr(synthetic, "held_out", lambda: ["train/photos/a/1.png"])
     monkeypatch.setattr(video, "CLIPS", {"video/day.mp4": "dashcam"})
     monkeypatch.setattr(speed, "synthetic_clips", lambda folder, progress: [("synthetic dark", night)])
@@ -82,6 +87,13 @@ def test_cards_get_the_figures_of_their_models(
     first, second = record.measured.lines
     assert first.startswith("retinex on synthetic (1 pictures): PSNR ")
     assert second.startswith("retinex on real pairs (2 pictures): PSNR ")
+
+
+def test_every_model_in_the_package_is_in_the_table() -> None:
+    labels = {*table._tonenet(plain=True), *table._generative(), table.RETINEX}
+    assert {label.split(",")[0] for label in labels} == set(names())
+    for label in labels:
+        assert parse_contender(label).label == label
 
 
 def test_goals_are_held_against_numbers_or_other_models() -> None:
