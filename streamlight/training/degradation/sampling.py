@@ -73,6 +73,7 @@ class DegradationRanges:
         pedestal: Chance of a raised black level.
         same_curve: Chance that the dark picture has the tone curve of the target.
         noise: Factor of all noise: below 1 for material that was scaled down.
+        quiet: Chance of a picture with a twentieth to a half of that noise, which teaches to leave detail alone.
         sensors: Kinds of camera, equally likely.
         stills: Chances of the codecs for stills; they need not add up to 1.
         clips: Chances of the codecs for clips; JPEG cannot hold one.
@@ -93,6 +94,7 @@ class DegradationRanges:
     pedestal: Share = 0.3
     same_curve: Share = 0.65
     noise: Annotated[float, Field(ge=0, le=10)] = 1.0
+    quiet: Share = 0.0
     sensors: tuple[Literal["camera", "phone", "dashcam", "surveillance"], ...] = (
         "camera",
         "phone",
@@ -159,7 +161,10 @@ def sample_parameters(
     black, pedestal = draw.uniform(-0.0012, 0.002), draw.uniform(0.0, 0.012)
     raised = draw.chance(ranges.pedestal)
     # By day the same sensor is not amplified.
-    noise = sample_noise(draw, sensors=ranges.sensors, scale=ranges.noise * (0.1 if identity else 1.0))
+    scale = ranges.noise * (0.1 if identity else 1.0)
+    if ranges.quiet and draw.chance(ranges.quiet):
+        scale *= draw.log_uniform(0.05, 0.5)
+    noise = sample_noise(draw, sensors=ranges.sensors, scale=scale)
     return DegradationParameters(
         exposure=exposure,
         pull=ranges.pull,
