@@ -28,8 +28,8 @@ def estimate_noise(luma: Tensor, previous: Tensor | None = None, *, before: Tens
     """Standard deviation of the noise in ``luma``.
 
     The smaller of a spatial and a temporal estimate: the first looks at the quietest blocks, because texture passes for
-    noise, the second at the quietest pixels, because motion does; noise is what both see. A median difference is not enough: a pan would pass for noise, and everything
-    behind it would ghost.
+    noise, the second at the quietest pixels, because motion does; noise is what both see. A median difference is not
+    enough: a pan would pass for noise, and everything behind it would ghost.
 
     Args:
         luma: ``(h, w)`` float, [0, 1], of the unfiltered small copy.
