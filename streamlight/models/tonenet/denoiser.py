@@ -51,7 +51,7 @@ class Denoiser(nn.Module):
             noise: Standard deviation of the luma noise of ``low``, ``(N,)``.
         """
         height, width = toned.shape[-2:]
-        x = self._pack(toned, low[:, :1], gain, noise)
+        x = self._pack(toned, low[:, :1], gain, noise).to(self.head.weight.dtype)
         enter = self.enter(x)
         half = self.down1(enter)
         deep = self.down2(half)
@@ -60,7 +60,7 @@ class Denoiser(nn.Module):
         up = F.leaky_relu(self.join1(up), 0.1)
         up = _double(self.up2(up)) + enter
         up = F.leaky_relu(self.join2(up), 0.1)
-        residual = F.pixel_shuffle(self.head(up), 2)[..., :height, :width]
+        residual = F.pixel_shuffle(self.head(up).to(toned.dtype), 2)[..., :height, :width]
         # Where nothing is amplified there is nothing to remove: daylight stays bit for bit what it is. The noise of
         # coded pictures measures next to nothing, and is none the less there once it is amplified.
         weight = ((gain - 1.0) * (noise * (8.0 / _CODE))[:, None, None, None]).clamp(0.0, 1.0)

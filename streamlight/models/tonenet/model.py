@@ -25,7 +25,7 @@ CARD: Final = ModelCard(
     latent=f"(N, {LATENT}): log pre-gain, curve, saturation, colour cast",
     needs_global_context=True,
     denoises=True,
-    dtypes=("float32",),
+    dtypes=("float32", "bfloat16"),
 )
 
 
