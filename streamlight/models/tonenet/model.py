@@ -89,7 +89,7 @@ class Tonenet:
         if strength == 0.0:
             return low
         with torch.inference_mode():
-            toned, gain = apply_tone(latent, low, strength=strength)
+            toned, gain = apply_tone(latent, low, noise=noise, strength=strength)
             if not self.denoiser or not bool((noise > 0.0).any()):
                 return toned
             return self.network.denoiser(toned, low, gain, noise)

@@ -1,7 +1,9 @@
-"""Tone: a pre-gain in closed form, a global curve and a saturation on top of it, and the network that chooses them.
+"""Tone: a logarithmic curve in closed form, a correction and a saturation on top, and the network that chooses them.
 
-An exposure change is a factor in gamma-encoded values too (a power law keeps factors), so the closed-form pre-gain
-brings pictures of every exposure to about the same place; the network only corrects it.
+An exposure change is a factor in gamma-encoded values too (a power law keeps factors), so the closed-form gain of the
+shadows brings pictures of every exposure to about the same place. The curve that carries it bends by itself towards
+white (Weber-Fechner; cf. Drago et al., Eurographics 2003), so that lit walls and lamps keep their shape before anything
+is learnt; the network only corrects it.
 """
 
 from __future__ import annotations
@@ -15,18 +17,23 @@ from torch import Tensor, nn
 KNOTS: Final = 8
 SATURATION_KNOTS: Final = 4
 LATENT: Final = 1 + KNOTS + SATURATION_KNOTS + 2
-"""Log pre-gain, log gain at the knots of the curve, log saturation at its knots, two colour casts."""
+"""Log gain of black, log correction at the knots of the curve, log saturation at its knots, two colour casts."""
 
 _BINS: Final = 32
 _GRID: Final = (96, 144)
 _MAX_GAIN: Final = 20.0
-_HALF: Final = 0.4
+_BEND: Final = 1.8
+"""How much steeper the curve starts than a straight gain of the same effect, because it bends."""
+
 _MAX_LOG_GAIN: Final = 3.0
 _CHROMA_FLOOR: Final = 0.015
+_CODE: Final = 1.0 / 219.0
+_NEAR_BLACK: Final = 14.0 * _CODE
+_DOUBT: Final = 1.5 / 224.0
 
 
-def pre_gain(luma: Tensor) -> Tensor:
-    """The factor that lifts the middle of a picture to 0.4, 1 to 20, ``(N,)``.
+def black_gain(luma: Tensor) -> Tensor:
+    """The gain of black that lifts the middle of a picture to about 0.4, ``(N,)``, at least 1.
 
     The middle is the mean of the arithmetic and the geometric mean: a few lamps must not keep a street dark.
 
@@ -35,24 +42,36 @@ def pre_gain(luma: Tensor) -> Tensor:
     """
     flat = luma.flatten(1).clamp(0.0, 1.0)
     geometric = (flat + 0.01).log().mean(1).exp() - 0.01
-    return (0.4 / (0.5 * flat.mean(1) + 0.5 * geometric + 0.004)).clamp(1.0, _MAX_GAIN)
+    straight = (0.4 / (0.5 * flat.mean(1) + 0.5 * geometric + 0.004)).clamp(1.0, _MAX_GAIN)
+    return 1.0 + _BEND * (straight - 1.0)
 
 
 def coordinate(luma: Tensor, gain: Tensor) -> Tensor:
-    """Where on the curve a pixel lies, [0, 1): pre-gained luma, compressed.
+    """Luma on the logarithmic curve ``log(1 + (e^λ - 1) v) / λ``: 0 → 0, 1 → 1, slope ``gain`` at 0.
 
-    Uniform steps of luma itself would spend one knot on the whole of a dark picture.
+    It is where on the correction a pixel lies too: uniform steps of luma itself would spend one knot on the whole of a
+    dark picture.
+
+    Args:
+        luma: ``(N, 1, H, W)``.
+        gain: ``(N,)``, at least 1.
     """
-    lifted = luma.clamp_min(0.0) * gain
-    return lifted / (lifted + _HALF)
+    bend = 2.0 * gain.log() + 1e-3  # right of the root of e^λ - 1 = gain·λ, from where Newton's steps lead to it
+    for _ in range(7):
+        bend = bend - (torch.expm1(bend) - gain * bend) / (bend.exp() - gain).clamp_min(1e-4)
+    bend = bend.clamp_min(1e-3)[:, None, None, None]
+    return torch.log1p(torch.expm1(bend) * luma.clamp_min(0.0)) / bend
 
 
-def apply_tone(latent: Tensor, low: Tensor, *, strength: float = 1.0) -> tuple[Tensor, Tensor]:
+def apply_tone(
+    latent: Tensor, low: Tensor, *, noise: Tensor | None = None, strength: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Tone-map a picture pixel by pixel.
 
     Args:
         latent: ``(N, LATENT)``.
         low: ``(N, 3, H, W)`` YCbCr, luma in [0, 1], chroma in [-0.5, 0.5].
+        noise: Standard deviation of its luma noise, ``(N,)``; None is none.
         strength: Exponent of all gains; 0 gives ``low`` back.
 
     Returns:
@@ -60,16 +79,24 @@ def apply_tone(latent: Tensor, low: Tensor, *, strength: float = 1.0) -> tuple[T
     """
     log_k, curve, saturation, cast = latent.split([1, KNOTS, SATURATION_KNOTS, 2], dim=1)
     luma = low[:, :1].clamp_min(0.0)
-    z = coordinate(luma, log_k.exp()[:, :, None, None])
-    lifted = luma * (log_k[:, :, None, None] + _piecewise(curve, z)).exp()
+    z = coordinate(luma, log_k[:, 0].exp())
     # Nothing gets darker than it was: a lamp at the end of the scale stays white.
-    bright = torch.maximum(shoulder(lifted), luma)
+    bright = torch.maximum(shoulder(z * _piecewise(curve, z).exp()), luma)
     gain = (bright + 1e-3) / (luma + 1e-3)
     color_gain = (bright / (luma + _CHROMA_FLOOR)).clamp_min(1.0) * _piecewise(saturation, z).exp()
     if strength != 1.0:
         gain, color_gain = gain**strength, color_gain**strength
         bright = luma * gain
-    chroma = low[:, 1:] * color_gain + strength * cast[:, :, None, None] * (bright - luma)
+    chroma = low[:, 1:]
+    # A chroma offset of a code or two is the camera's or the encoder's, not the scene's, and the gain would make it a
+    # coloured sheet; grain carries finer steps than codes, so there is less to doubt in a noisy picture.
+    doubt = (2.0 - luma * (2.0 / _NEAR_BLACK)).clamp_min(0.0) + ((gain - 1.0) * 0.25).clamp_max(1.0)
+    doubt = doubt * (_DOUBT * strength)
+    if noise is not None:
+        doubt = doubt * (1.25 - noise * (2.0 / _CODE)).clamp(0.3, 1.0)[:, None, None, None]
+    energy = chroma.square().sum(1, keepdim=True)
+    trust = energy / (energy + doubt.square() + 1e-12)
+    chroma = chroma * (color_gain * trust) + strength * cast[:, :, None, None] * (bright - luma)
     # YCbCr leaves room for colour only away from white; without this lamps turn into flat coloured discs.
     room = (1.0 - bright).clamp(0.02, 0.5)
     chroma = chroma * (1.0 + strength * (chroma / room).square()).rsqrt()
@@ -115,7 +142,7 @@ class ToneNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, a=0.1)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        # It starts as the pure pre-gain.
+        # It starts as the curve in closed form.
         nn.init.normal_(self.head.weight, std=1e-3)
 
     def forward(self, low: Tensor, noise: Tensor, look: Tensor) -> Tensor:
@@ -128,9 +155,9 @@ class ToneNet(nn.Module):
         """
         small = F.adaptive_avg_pool2d(low, _GRID)
         luma = small[:, :1].clamp_min(0.0)
-        k = pre_gain(luma)
+        k = black_gain(luma)
         gain = k[:, None, None, None]
-        z = coordinate(luma, gain)
+        z = coordinate(luma, k)
         chroma = small[:, 1:] * (2.0 * gain / (1.0 + luma * gain))
         x = torch.cat([z * 1.4 - 0.7, chroma, luma - 0.3, z.new_zeros(z.shape) + gain.log2() / 5.0], 1)
         for stage in self.stages:

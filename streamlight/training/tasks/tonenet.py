@@ -125,7 +125,7 @@ class TonenetTask:
             small = F.avg_pool2d(low, 2)
             noise = noise_of(small)
             latent = self.module.tone(small, noise, torch.full_like(noise, look))
-            bright, gain = apply_tone(latent, small)
+            bright, gain = apply_tone(latent, small, noise=noise)
             if denoise:
                 bright = self.module.denoiser(bright, small, gain, noise)
             luma, chroma = transferred(low, small, bright, factor=2, noise=noise, denoised=denoise)
@@ -149,7 +149,7 @@ class TonenetTask:
         look = (torch.rand(count, generator=generator) < 0.6).to(low)
         noise = noise * self._jitter(count, options.noise_jitter, generator).to(low)
         latent = self.module.tone(low, noise, look)
-        bright = to_rgb(apply_tone(latent, low)[0])
+        bright = to_rgb(apply_tone(latent, low, noise=noise)[0])
         wanted = torch.where(look[:, None, None, None] > 0.5, self._day(target), self._night(target, low))
         curve, saturation = latent[:, 1 : 1 + KNOTS], latent[:, 1 + KNOTS : 1 + KNOTS + SATURATION_KNOTS]
         bend = curve.diff(dim=1).diff(dim=1).abs().mean() + saturation.diff(dim=1).abs().mean()
@@ -175,8 +175,8 @@ class TonenetTask:
             low = to_ycbcr(batch["low"][place])
             small = F.avg_pool2d(low, factor)
             noise = noise_of(small) * self._jitter(len(low), options.noise_jitter, generator).to(low)
-            toned, gain = apply_tone(latent, small)
-            wanted, _ = apply_tone(latent, to_ycbcr(batch["clean"][place]))
+            toned, gain = apply_tone(latent, small, noise=noise)
+            wanted, _ = apply_tone(latent, to_ycbcr(batch["clean"][place]), noise=noise)
         bright = self.module.denoiser(toned, small, gain, noise)
         luma, chroma = transferred(low, small, bright, factor=factor, noise=noise, denoised=True)
         wanted_chroma = F.avg_pool2d(wanted[:, 1:], 2) if factor > 1 else wanted[:, 1:]
@@ -278,12 +278,12 @@ def _tone_loss(bright: Tensor, wanted: Tensor) -> Tensor:
     level = wanted.mean((1, 2, 3), keepdim=True) / bright.mean((1, 2, 3), keepdim=True).clamp_min(0.02)
     luma, wanted_luma = to_ycbcr(bright)[:, :1], to_ycbcr(wanted)[:, :1]
     likeness = kornia.metrics.ssim(luma, wanted_luma, 7).mean()
-    burnt = (F.relu(luma - 0.92) * (wanted_luma < 0.85)).mean()
+    burnt = (F.relu(luma - 0.88) * (wanted_luma < 0.82)).mean()
     return (
         F.l1_loss(bright, wanted)
         + 0.5 * F.l1_loss(bright * level.clamp(0.3, 3.0), wanted)
         + 0.1 * (1.0 - likeness)
-        + burnt
+        + 4.0 * burnt
     )
 
 
