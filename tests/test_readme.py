@@ -34,7 +34,7 @@ def test_presets_are_all_listed() -> None:
 
 
 def test_options_in_examples_exist() -> None:
-    known = {option.flag for option in options()} | {"--preset", "--config", "--json", "--debug", "--help"}
+    known = {option.flag for option in options()} | {"--preset", "--config", "--json", "--debug", "--help", "--data"}
     shell = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL))
     lines = [line.split("#")[0] for line in shell.splitlines() if line.startswith("streamlight ")]
     assert len(lines) > 5

@@ -49,7 +49,7 @@ class TonenetOptions(TaskOptions):
         noise_jitter: Spread of the noise level that both networks are told.
         factors: How likely a small copy at 1/1, 1/2 and 1/4 of full size is.
         patch: Height and width of the denoiser's patches, in cells of the small copy.
-        denoise_share: Share of the batch that the denoiser learns from.
+        transfer_share: Share of the batch on which the denoiser is judged at full size too, which costs most.
         weight_denoise: Weight of its loss against that of the tone network.
     """
 
@@ -64,8 +64,8 @@ class TonenetOptions(TaskOptions):
         0.35,
         0.4,
     )
-    patch: tuple[int, int] = (64, 96)
-    denoise_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    patch: tuple[int, int] = (96, 128)
+    transfer_share: Annotated[float, Field(gt=0, le=1)] = 0.25
     weight_denoise: Annotated[float, Field(ge=0)] = 0.05
 
 
@@ -112,8 +112,7 @@ class TonenetTask:
     def losses(self, batch: Batch, *, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """``tone`` and ``denoise``, and in ``smooth`` what keeps the curves calm."""
         tone, smooth = self._tone_losses(batch, generator)
-        count = max(1, round(self._options.denoise_share * len(batch["low"])))
-        denoise = self._denoise_loss({name: pictures[:count] for name, pictures in batch.items()}, generator)
+        denoise = self._denoise_loss(batch, generator)
         loss = tone + smooth + self._options.weight_denoise * denoise
         return {"loss": loss, "tone": tone, "smooth": smooth, "denoise": denoise}
 
@@ -172,25 +171,22 @@ class TonenetTask:
             whole = to_ycbcr(F.avg_pool2d(batch["low"], 4))
             look = (torch.rand(len(whole), generator=generator) < 0.5).to(whole)
             latent = self.module.tone(whole, noise_of(whole), look)
-            low = to_ycbcr(batch["low"][place])
-            small = F.avg_pool2d(low, factor)
-            noise = noise_of(small) * self._jitter(len(low), options.noise_jitter, generator).to(low)
+            small, clean = (to_ycbcr(F.avg_pool2d(batch[name][place], factor)) for name in ("low", "clean"))
+            noise = noise_of(small) * self._jitter(len(small), options.noise_jitter, generator).to(small)
             toned, gain = apply_tone(latent, small, noise=noise)
-            wanted, _ = apply_tone(latent, to_ycbcr(batch["clean"][place]), noise=noise)
+            wanted, _ = apply_tone(latent, clean, noise=noise)
         bright = self.module.denoiser(toned, small, gain, noise)
-        luma, chroma = transferred(low, small, bright, factor=factor, noise=noise, denoised=True)
+        loss = _log_error(bright[:, :1], wanted[:, :1]) + 0.6 * _log_error(bright[:, 1:], wanted[:, 1:])
+        some = slice(0, max(1, round(options.transfer_share * len(small))))
+        low, clean = (to_ycbcr(batch[name][place][some]) for name in ("low", "clean"))
+        with torch.no_grad():
+            wanted, _ = apply_tone(latent[some], clean, noise=noise[some])
+        luma, chroma = transferred(low, small[some], bright[some], factor=factor, noise=noise[some], denoised=True)
         wanted_chroma = F.avg_pool2d(wanted[:, 1:], 2) if factor > 1 else wanted[:, 1:]
         # Structure is compared at half the size at most: the transfer cannot invent any below that, and it costs less.
         result, true = (F.avg_pool2d(image.clamp(0.0, 1.0), min(factor, 2)) for image in (luma, wanted[:, :1]))
         likeness = kornia.metrics.ssim(result, true, 7).mean()
-        cells = F.avg_pool2d(wanted, factor)
-        return (
-            _log_error(luma, wanted[:, :1])
-            + 0.6 * _log_error(chroma, wanted_chroma)
-            + 0.3 * _log_error(bright[:, :1], cells[:, :1])
-            + 0.2 * _log_error(bright[:, 1:], cells[:, 1:])
-            + 3.0 * (1.0 - likeness)
-        )
+        return loss + _log_error(luma, wanted[:, :1]) + 0.6 * _log_error(chroma, wanted_chroma) + 3.0 * (1.0 - likeness)
 
     def _day(self, target: Tensor) -> Tensor:
         """As bright as daylight, with shadows and highlights closer together."""
