@@ -78,12 +78,13 @@ class GuidedEnhancer(Enhancer):
         clock.lap("temporal")
         dark = state.small
         assert dark is not None
-        condition = self._condition(dark, state.noise)
+        calm = calm_near_black(dark, amount=self.settings.denoise)
+        condition = self._condition(calm, state.noise)
         mean = self.model.prior(condition).mean
         state.prior = blend_prior(state.prior, mean, seconds=seconds, time_constant=self.settings.time_constant)
         if self.model.card.denoises and self.settings.denoise < 1.0 and state.noise is not None:
             # Told of less noise it removes less, of none nothing; the tone is decided on what there is.
-            condition = self._condition(dark, state.noise * self.settings.denoise)
+            condition = self._condition(calm, state.noise * self.settings.denoise)
         bright = self._decode(state.prior, condition)
         clock.lap("model")
         amount = self._denoise_amount(dark, bright)
@@ -140,10 +141,8 @@ class GuidedEnhancer(Enhancer):
         state.small = state.small + gate * (small - state.small)
         return gate
 
-    def _condition(self, dark: Tensor, noise: Tensor | None) -> Condition:
-        if not self.model.card.denoises:
-            dark = calm_near_black(dark, amount=self.settings.denoise)
-        return self.model.condition(dark[None], noise=None if noise is None else noise[None])
+    def _condition(self, small: Tensor, noise: Tensor | None) -> Condition:
+        return self.model.condition(small[None], noise=None if noise is None else noise[None])
 
     def _decode(self, latent: Tensor, condition: Condition) -> Tensor:
         return self.model.decode(latent, condition, strength=self.settings.strength)[0]

@@ -21,7 +21,7 @@ class ModelCard:
         size_multiple: Height and width of ``low`` must be multiples of this.
         needs_global_context: Whether the output at a pixel depends on the whole frame (then it must not be tiled).
         stochastic: Whether the prior has a spread to sample from.
-        denoises: Whether it removes noise and coding artefacts itself, so that nobody should before it.
+        denoises: Whether it removes the noise that it is told of, so that nobody need do it again.
         parameters: Number of trained parameters.
         dtypes: Floating point types whose output was verified against float32.
         licence: Licence of the weights (of the code, where there are none).
