@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
 
 from streamlight.errors import ConfigError
 from streamlight.models.protocol import Condition, ModelCard, Prior
+from streamlight.models.tonenet.denoiser import merge, pack
 from streamlight.models.tonenet.network import TonenetNetwork
-from streamlight.models.tonenet.tone import LATENT, apply_tone
+from streamlight.models.tonenet.tone import LATENT, apply_tone, shrink
 
 Look = Literal["night", "day"]
 
@@ -81,7 +82,8 @@ class Tonenet:
         low = condition.low
         with torch.inference_mode():
             look = low.new_full((len(low),), LOOKS[self.look])
-            return Prior(self.network.tone(low, condition.features["noise"], look))
+            small = _steps(low).shrink(low)
+            return Prior(self.network.tone.choose(small, condition.features["noise"], look))
 
     def decode(self, latent: Tensor, condition: Condition, *, strength: float = 1.0) -> Tensor:
         """Tone-map and denoise ``condition.low``; strength scales all gains in the log domain, 0 gives ``low`` back."""
@@ -89,7 +91,26 @@ class Tonenet:
         if strength == 0.0:
             return low
         with torch.inference_mode():
-            toned, gain = apply_tone(latent, low, noise=noise, strength=strength)
+            steps, denoiser = _steps(low), self.network.denoiser
+            toned, gain = steps.apply_tone(latent, low, noise=noise, strength=strength)
             if not self.denoiser or not bool((noise > 0.0).any()):
                 return toned
-            return self.network.denoiser(toned, low, gain, noise)
+            features = steps.pack(toned, low[:, :1], gain, noise, dtype=denoiser.dtype)
+            return steps.merge(toned, denoiser.answer(features), gain, noise)
+
+
+class _Reference:
+    """The steps that go over pixels, on any device; see :mod:`~streamlight.models.tonenet.kernels` for the others."""
+
+    shrink = staticmethod(shrink)
+    apply_tone = staticmethod(apply_tone)
+    pack = staticmethod(pack)
+    merge = staticmethod(merge)
+
+
+def _steps(low: Tensor) -> Any:
+    if low.device.type != "cpu" or low.dtype != torch.float32:
+        return _Reference
+    from streamlight.models.tonenet import kernels  # numba takes its time to import, and other models do without
+
+    return kernels

@@ -19,16 +19,18 @@ SATURATION_KNOTS: Final = 4
 LATENT: Final = 1 + KNOTS + SATURATION_KNOTS + 2
 """Log gain of black, log correction at the knots of the curve, log saturation at its knots, two colour casts."""
 
+GRID: Final = (96, 144)
+"""Rows and columns of the picture that the network decides on."""
+
 _BINS: Final = 32
-_GRID: Final = (96, 144)
 _MAX_GAIN: Final = 20.0
 _BEND: Final = 1.8
 """How much steeper the curve starts than a straight gain of the same effect, because it bends."""
 
 _MAX_LOG_GAIN: Final = 3.0
-_CHROMA_FLOOR: Final = 0.015
+CHROMA_FLOOR: Final = 0.015
 _CODE: Final = 1.0 / 219.0
-_NEAR_BLACK: Final = 14.0 * _CODE
+NEAR_BLACK: Final = 14.0 * _CODE
 _DOUBT: Final = 1.5 / 224.0
 
 
@@ -56,11 +58,16 @@ def coordinate(luma: Tensor, gain: Tensor) -> Tensor:
         luma: ``(N, 1, H, W)``.
         gain: ``(N,)``, at least 1.
     """
-    bend = 2.0 * gain.log() + 1e-3  # right of the root of e^λ - 1 = gain·λ, from where Newton's steps lead to it
+    curvature = bend(gain)[:, None, None, None]
+    return torch.log1p(torch.expm1(curvature) * luma.clamp_min(0.0)) / curvature
+
+
+def bend(gain: Tensor) -> Tensor:
+    """λ of the logarithmic curve whose slope at 0 is ``gain``, at least 1; ``(N,)``."""
+    value = 2.0 * gain.log() + 1e-3  # right of the root of e^λ - 1 = gain·λ, from where Newton's steps lead to it
     for _ in range(7):
-        bend = bend - (torch.expm1(bend) - gain * bend) / (bend.exp() - gain).clamp_min(1e-4)
-    bend = bend.clamp_min(1e-3)[:, None, None, None]
-    return torch.log1p(torch.expm1(bend) * luma.clamp_min(0.0)) / bend
+        value = value - (torch.expm1(value) - gain * value) / (value.exp() - gain).clamp_min(1e-4)
+    return value.clamp_min(1e-3)
 
 
 def apply_tone(
@@ -83,17 +90,15 @@ def apply_tone(
     # Nothing gets darker than it was: a lamp at the end of the scale stays white.
     bright = torch.maximum(shoulder(z * _piecewise(curve, z).exp()), luma)
     gain = (bright + 1e-3) / (luma + 1e-3)
-    color_gain = (bright / (luma + _CHROMA_FLOOR)).clamp_min(1.0) * _piecewise(saturation, z).exp()
+    color_gain = (bright / (luma + CHROMA_FLOOR)).clamp_min(1.0) * _piecewise(saturation, z).exp()
     if strength != 1.0:
         gain, color_gain = gain**strength, color_gain**strength
         bright = luma * gain
     chroma = low[:, 1:]
     # A chroma offset of a code or two is the camera's or the encoder's, not the scene's, and the gain would make it a
-    # coloured sheet; grain carries finer steps than codes, so there is less to doubt in a noisy picture.
-    doubt = (2.0 - luma * (2.0 / _NEAR_BLACK)).clamp_min(0.0) + ((gain - 1.0) * 0.25).clamp_max(1.0)
-    doubt = doubt * (_DOUBT * strength)
-    if noise is not None:
-        doubt = doubt * (1.25 - noise * (2.0 / _CODE)).clamp(0.3, 1.0)[:, None, None, None]
+    # coloured sheet.
+    doubt = (2.0 - luma * (2.0 / NEAR_BLACK)).clamp_min(0.0) + ((gain - 1.0) * 0.25).clamp_max(1.0)
+    doubt = doubt * (doubt_scale(noise, like=latent[:, 0])[:, None, None, None] * strength)
     energy = chroma.square().sum(1, keepdim=True)
     trust = energy / (energy + doubt.square() + 1e-12)
     chroma = chroma * (color_gain * trust) + strength * cast[:, :, None, None] * (bright - luma)
@@ -101,6 +106,23 @@ def apply_tone(
     room = (1.0 - bright).clamp(0.02, 0.5)
     chroma = chroma * (1.0 + strength * (chroma / room).square()).rsqrt()
     return torch.cat([bright, chroma], 1), gain
+
+
+def doubt_scale(noise: Tensor | None, *, like: Tensor) -> Tensor:
+    """How far chroma of near-black is doubted, ``(N,)``: less in a noisy picture, since grain carries finer steps.
+
+    Args:
+        noise: Standard deviation of the luma noise, ``(N,)``; None is none.
+        like: ``(N,)``, whose type and device to take.
+    """
+    if noise is None:
+        return torch.full_like(like, _DOUBT)
+    return _DOUBT * (1.25 - noise * (2.0 / _CODE)).clamp(0.3, 1.0)
+
+
+def shrink(low: Tensor) -> Tensor:
+    """The coarse picture, of :data:`GRID`, that :class:`ToneNet` decides on: ``(N, 3, H, W)`` averaged over cells."""
+    return F.adaptive_avg_pool2d(low, GRID)
 
 
 def shoulder(value: Tensor) -> Tensor:
@@ -153,7 +175,10 @@ class ToneNet(nn.Module):
             noise: Standard deviation of its luma noise, ``(N,)``.
             look: 0 for night to 1 for day, ``(N,)``.
         """
-        small = F.adaptive_avg_pool2d(low, _GRID)
+        return self.choose(shrink(low), noise, look)
+
+    def choose(self, small: Tensor, noise: Tensor, look: Tensor) -> Tensor:
+        """The same for a picture that :func:`shrink` has made."""
         luma = small[:, :1].clamp_min(0.0)
         k = black_gain(luma)
         gain = k[:, None, None, None]
