@@ -77,11 +77,11 @@ class Denoiser(nn.Module):
         enter = self.enter(features)
         half = self.down1(enter)
         deep = self.down2(half)
-        deep = F.leaky_relu(self.middle(deep), 0.1)
-        up = _double(self.up1(deep)) + half
-        up = F.leaky_relu(self.join1(up), 0.1)
-        up = _double(self.up2(up)) + enter
-        up = F.leaky_relu(self.join2(up), 0.1)
+        deep = F.leaky_relu_(self.middle(deep), 0.1)
+        up = _double(self.up1(deep)).add_(half)
+        up = F.leaky_relu_(self.join1(up), 0.1)
+        up = _double(self.up2(up)).add_(enter)
+        up = F.leaky_relu_(self.join2(up), 0.1)
         answer: Tensor = self.head(up)
         return answer
 

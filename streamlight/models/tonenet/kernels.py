@@ -260,26 +260,19 @@ def _pack(toned, luma, gain, level, half, out):  # type: ignore[no-untyped-def]
     """Features of 2x2 pixels into ``out`` (N, H/2, W/2, features), bits of float32 or, where ``half``, of bfloat16."""
     height, width = toned.shape[2:]
     rows, columns, count = out.shape[1:]
-    line = np.empty(2 * columns, _f)
     sums = np.empty((2, 2 * columns), _f)
     features = np.empty((count, columns), _f)
     bits = features.view(_i)
     for n in range(toned.shape[0]):
         for i in range(rows):
-            sums[:] = _f(0.0)
+            top, bottom = min(2 * i, height - 1), min(2 * i + 1, height - 1)
+            for c in range(3):
+                scale, shift = (_f(1.0), _f(0.45)) if c == 0 else (_f(2.0), _f(0.0))
+                _split(toned[n, c, top], scale, shift, features[4 * c], features[4 * c + 1])
+                _split(toned[n, c, bottom], scale, shift, features[4 * c + 2], features[4 * c + 3])
+            _sum(luma[n, 0, top], luma[n, 0, bottom], sums[0])
+            _sum(gain[n, 0, top], gain[n, 0, bottom], sums[1])
             features[count - 1] = level[n]
-            for dy in range(2):
-                y = min(2 * i + dy, height - 1)
-                for c in range(3):
-                    _replicate(toned[n, c, y], width, line)
-                    k = 4 * c + 2 * dy
-                    _split(line, _f(1.0 if c == 0 else 2.0), _f(0.45 if c == 0 else 0.0), features[k], features[k + 1])
-                _replicate(luma[n, 0, y], width, line)
-                for x in range(2 * columns):
-                    sums[0, x] += line[x]
-                _replicate(gain[n, 0, y], width, line)
-                for x in range(2 * columns):
-                    sums[1, x] += line[x]
             _facts(sums[0], sums[1], features[count - 3], features[count - 2])
             if half:
                 _round(bits.reshape(-1))
@@ -287,16 +280,26 @@ def _pack(toned, luma, gain, level, half, out):  # type: ignore[no-untyped-def]
 
 
 @njit(**_options)
-def _replicate(row, width, out):  # type: ignore[no-untyped-def]
-    out[:width] = row
-    out[width:] = row[width - 1]
+def _split(row, scale, shift, even, odd):  # type: ignore[no-untyped-def]
+    """Even and odd columns of a row whose last column is repeated."""
+    width = row.shape[0]
+    for x in range(width // 2):
+        even[x] = row[2 * x] * scale - shift
+        odd[x] = row[2 * x + 1] * scale - shift
+    last = row[width - 1] * scale - shift
+    for x in range(width // 2, even.shape[0]):
+        even[x] = last
+        odd[x] = last
 
 
 @njit(**_options)
-def _split(line, scale, shift, even, odd):  # type: ignore[no-untyped-def]
-    for x in range(even.shape[0]):
-        even[x] = line[2 * x] * scale - shift
-        odd[x] = line[2 * x + 1] * scale - shift
+def _sum(first, second, out):  # type: ignore[no-untyped-def]
+    """Sum of two rows whose last column is repeated."""
+    width = first.shape[0]
+    for x in range(width):
+        out[x] = first[x] + second[x]
+    for x in range(width, out.shape[0]):
+        out[x] = out[width - 1]
 
 
 @njit(**_options)
@@ -318,8 +321,8 @@ def _round(bits):  # type: ignore[no-untyped-def]
 
 @njit(**_options)
 def _interleave(bits, out):  # type: ignore[no-untyped-def]
-    for x in range(out.shape[0]):
-        for k in range(out.shape[1]):
+    for k in range(out.shape[1]):
+        for x in range(out.shape[0]):
             out[x, k] = bits[k, x]
 
 
