@@ -90,7 +90,7 @@ class ModelConfig(_Section):
     """What brightens the picture."""
 
     name: str = _option(
-        "retinex",
+        "tonenet",
         "Model to enhance with.",
         option="model",
         expected="a name that 'streamlight models' lists",

@@ -18,7 +18,7 @@ Mode = Literal["auto", "guided", "direct"]
 
 
 def build_enhancer(
-    model: str | Path | GenerativeModel = "retinex",
+    model: str | Path | GenerativeModel = "tonenet",
     *,
     device: str = "cpu",
     mode: Mode = "auto",
@@ -30,8 +30,8 @@ def build_enhancer(
     Args:
         model: Name or weights file, as :func:`streamlight.load` takes it, or a loaded model.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-        mode: ``"guided"``: the model decides on a small copy. ``"direct"``: it sees every pixel. ``"auto"``: what the
-            model is made for.
+        mode: ``"guided"``: the model decides on a small copy. ``"direct"``: it sees every pixel, which models made for
+            small copies do not. ``"auto"``: guided for those, direct for all others.
         settings: What the user set.
         keywords: What the kind of model offers, for example ``temperature``; handed to :func:`streamlight.load`.
 
@@ -42,11 +42,11 @@ def build_enhancer(
     """
     where = find_device(device)
     loaded = load(model, device=where, **keywords) if isinstance(model, str | Path) else model
-    natural = "guided" if loaded.card.color == "ycbcr" else "direct"
-    if mode not in ("auto", natural):
-        raise ConfigError(f"model {loaded.card.name!r} runs in {natural} mode only, not in {mode} mode")
+    small = loaded.card.color == "ycbcr"
+    if small and mode == "direct":
+        raise ConfigError(f"model {loaded.card.name!r} decides on small copies: it runs in guided mode only")
     settings = settings or EnhanceSettings()
-    if natural == "guided":
+    if small or mode == "guided":
         if where.type != "cpu" and device != "auto":
             raise DeviceError(f"guided mode runs on the CPU in this version, not on {device!r}; use 'cpu' or 'auto'")
         return GuidedEnhancer(loaded, settings)

@@ -38,11 +38,7 @@ def rgb_from_planes(planes: tuple[np.ndarray, ...], color: ColorSpec, *, device:
                  0, color.chroma_shift[1], luma.shape[0], left=False)
         for p in planes[1:]
     )  # fmt: skip
-    k_red, k_blue = _weights(color)
-    r = luma + 2.0 * (1.0 - k_red) * red
-    b = luma + 2.0 * (1.0 - k_blue) * blue
-    g = (luma - k_red * r - k_blue * b) / (1.0 - k_red - k_blue)
-    return torch.stack([r, g, b]).clamp_(0.0, 1.0)
+    return rgb_from_ycbcr(torch.stack([luma, blue, red]), color)
 
 
 def planes_from_rgb(rgb: Tensor, color: ColorSpec) -> tuple[np.ndarray, ...]:
@@ -52,18 +48,33 @@ def planes_from_rgb(rgb: Tensor, color: ColorSpec) -> tuple[np.ndarray, ...]:
         rgb: ``(3, H, W)`` float, [0, 1].
         color: Of the planes wanted.
     """
-    r, g, b = rgb.float().clamp(0.0, 1.0)
-    k_red, k_blue = _weights(color)
-    luma = k_red * r + (1.0 - k_red - k_blue) * g + k_blue * b
+    luma, *colors = ycbcr_from_rgb(rgb, color)
     planes = [_codes(luma, *color.luma_scale(), color)]
     if color.chroma != "400":
         left = color.range == "limited"
-        for primary, weight in ((b, k_blue), (r, k_red)):
-            chroma = (primary - luma) / (2.0 * (1.0 - weight))
+        for chroma in colors:
             chroma = _reduce(chroma, 1, color.chroma_shift[0], left=left)
             chroma = _reduce(chroma, 0, color.chroma_shift[1], left=False)
             planes.append(_codes(chroma, *color.chroma_scale(), color))
     return tuple(planes)
+
+
+def rgb_from_ycbcr(ycbcr: Tensor, color: ColorSpec) -> Tensor:
+    """RGB in [0, 1] from normalised YCbCr (luma in [0, 1], chroma in [-0.5, 0.5]), ``(3, H, W)`` both."""
+    luma, blue, red = ycbcr
+    k_red, k_blue = _weights(color)
+    r = luma + 2.0 * (1.0 - k_red) * red
+    b = luma + 2.0 * (1.0 - k_blue) * blue
+    g = (luma - k_red * r - k_blue * b) / (1.0 - k_red - k_blue)
+    return torch.stack([r, g, b]).clamp_(0.0, 1.0)
+
+
+def ycbcr_from_rgb(rgb: Tensor, color: ColorSpec) -> Tensor:
+    """The inverse of :func:`rgb_from_ycbcr`; what is outside [0, 1] is clipped before."""
+    r, g, b = rgb.float().clamp(0.0, 1.0)
+    k_red, k_blue = _weights(color)
+    luma = k_red * r + (1.0 - k_red - k_blue) * g + k_blue * b
+    return torch.stack([luma, (b - luma) / (2.0 * (1.0 - k_blue)), (r - luma) / (2.0 * (1.0 - k_red))])
 
 
 def _weights(color: ColorSpec) -> tuple[float, float]:

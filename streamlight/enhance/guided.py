@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import numpy as np
@@ -15,10 +16,11 @@ from streamlight.engine.rows import RowPool
 from streamlight.enhance.base import Enhancer, EnhanceSettings
 from streamlight.enhance.calm import calm_near_black
 from streamlight.enhance.clock import Clock
+from streamlight.enhance.color import rgb_from_ycbcr, ycbcr_from_rgb
 from streamlight.enhance.transfer import FrameGeometry, GuidedTransfer
-from streamlight.errors import ModelError
 from streamlight.media.frame import ColorSpec, Frame
-from streamlight.models.protocol import Condition, GenerativeModel
+from streamlight.models.protocol import GenerativeModel
+from streamlight.models.sampling import draw_latent
 from streamlight.temporal import (
     CODE,
     StreamState,
@@ -39,17 +41,15 @@ _CHROMA_STEP: Final = 1.7 * CODE
 class GuidedEnhancer(Enhancer):
     """The model decides on a small copy; the guided transfer carries it out on the full-resolution planes.
 
-    Args:
-        model: A model that decides on a small YCbCr copy.
-        settings: What the user set.
+    A model that works on RGB pictures sees the small copy as RGB. One that samples starts every frame of a stream from
+    the same noise, drawn from the seed: noise that changed from frame to frame would be flicker.
 
-    Raises:
-        ModelError: The model works on RGB pictures.
+    Args:
+        model: Any model.
+        settings: What the user set.
     """
 
     def __init__(self, model: GenerativeModel, settings: EnhanceSettings) -> None:
-        if model.card.color != "ycbcr":
-            raise ModelError(f"model {model.card.name!r} wants RGB pictures; the guided path decides on YCbCr copies")
         super().__init__(model, settings)
         workers = settings.workers if settings.workers is not None else default_workers()
         self._rows = RowPool(workers)
@@ -62,7 +62,8 @@ class GuidedEnhancer(Enhancer):
     def __call__(self, frames: Sequence[Frame], states: Sequence[StreamState]) -> list[Frame]:
         """See :meth:`Enhancer.__call__`."""
         if self.settings.strength > 0.0:
-            with _one_torch_thread():
+            # A network that is no matter of milliseconds is worth every core.
+            with _one_torch_thread() if self.model.card.color == "ycbcr" else nullcontext():
                 for frame, state in zip(frames, states, strict=True):
                     frame.planes = self._enhance(frame, state)
         return list(frames)
@@ -78,14 +79,7 @@ class GuidedEnhancer(Enhancer):
         clock.lap("temporal")
         dark = state.small
         assert dark is not None
-        calm = calm_near_black(dark, amount=self.settings.denoise)
-        condition = self._condition(calm, state.noise)
-        mean = self.model.prior(condition).mean
-        state.prior = blend_prior(state.prior, mean, seconds=seconds, time_constant=self.settings.time_constant)
-        if self.model.card.denoises and self.settings.denoise < 1.0 and state.noise is not None:
-            # Told of less noise it removes less, of none nothing; the tone is decided on what there is.
-            condition = self._condition(calm, state.noise * self.settings.denoise)
-        bright = self._decode(state.prior, condition)
+        bright = self._decide(dark, frame.color, state, seconds)
         clock.lap("model")
         amount = self._denoise_amount(dark, bright)
         noise = float(state.noise) if state.noise is not None else 0.0
@@ -141,11 +135,27 @@ class GuidedEnhancer(Enhancer):
         state.small = state.small + gate * (small - state.small)
         return gate
 
-    def _condition(self, small: Tensor, noise: Tensor | None) -> Condition:
-        return self.model.condition(small[None], noise=None if noise is None else noise[None])
-
-    def _decode(self, latent: Tensor, condition: Condition) -> Tensor:
-        return self.model.decode(latent, condition, strength=self.settings.strength)[0]
+    def _decide(self, dark: Tensor, color: ColorSpec, state: StreamState, seconds: float) -> Tensor:
+        """What the small copy becomes, ``(3, h, w)`` normalised YCbCr like ``dark``."""
+        rgb = self.model.card.color == "rgb"
+        calm = calm_near_black(dark, amount=self.settings.denoise)
+        low = (rgb_from_ycbcr(calm, color) if rgb else calm)[None]
+        noise = state.noise[None] if state.noise is not None else None
+        condition = self.model.condition(low, noise=noise)
+        prior = self.model.prior(condition)
+        # A latent with places moves with the scene, and must not be averaged where it is not carried along.
+        time_constant = self.settings.time_constant if prior.mean.ndim == 2 else 0.0
+        state.prior = blend_prior(state.prior, prior.mean, seconds=seconds, time_constant=time_constant)
+        if self.model.card.denoises and self.settings.denoise < 1.0 and noise is not None:
+            # Told of less noise it removes less, of none nothing; the tone is decided on what there is.
+            condition = self.model.condition(low, noise=noise * self.settings.denoise)
+        latent = draw_latent(
+            replace(prior, mean=state.prior),
+            temperature=self.model.temperature,
+            generator=torch.Generator().manual_seed(self.settings.seed),
+        )
+        picture = self.model.decode(latent, condition, strength=self.settings.strength)[0]
+        return ycbcr_from_rgb(picture, color) if rgb else picture
 
     def _denoise_amount(self, dark: Tensor, bright: Tensor) -> float:
         """How much denoising the gain asks for, 0 to 1: full from a mean gain of 2.8 (1.5 stops) on."""

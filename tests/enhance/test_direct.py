@@ -136,10 +136,27 @@ def test_strength_zero_does_not_run_the_model():
     assert run([item], Doubling(), strength=0.0)[0].planes is planes
 
 
+@pytest.mark.parametrize("color", [ColorSpec(), ColorSpec(matrix="smpte170m", range="full", chroma="444")])
+def test_a_model_on_rgb_may_decide_on_a_small_copy(color):
+    rgb = 0.4 * colourful(color, 256, 160)
+    item = Frame(planes_from_rgb(rgb, color), color, pts=0, time_base=Fraction(1, 25))
+    enhancer = build_enhancer(Doubling(), mode="guided", settings=EnhanceSettings(working_size=64))
+    (result,) = enhancer([item], [enhancer.new_state()])
+    enhancer.close()
+    got = rgb_from_planes(result.planes, result.color)
+    assert (got - 2.0 * rgb).abs().mean() < 0.015
+
+
+def test_a_sampling_model_in_guided_mode_does_not_flicker():
+    enhancer = build_enhancer(Doubling(1.0), mode="guided", settings=EnhanceSettings(denoise=0.0))
+    state = enhancer.new_state()
+    first, second = (enhancer([item], [state])[0] for item in frames(2))
+    enhancer.close()
+    np.testing.assert_array_equal(first.planes[0], second.planes[0])
+
+
 def test_mode_must_suit_the_model():
-    with pytest.raises(ConfigError, match=r"'doubling' runs in direct mode only"):
-        build_enhancer(Doubling(), mode="guided")
-    with pytest.raises(ConfigError, match=r"'retinex' runs in guided mode only"):
+    with pytest.raises(ConfigError, match=r"'retinex' decides on small copies: it runs in guided mode only"):
         build_enhancer("retinex", mode="direct")
 
 
