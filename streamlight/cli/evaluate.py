@@ -1,4 +1,4 @@
-"""Measure quality: of pictures against references, of video, in one table."""
+"""Measure quality: of pictures against references, of video and how steady it is, in one table."""
 
 from __future__ import annotations
 
@@ -119,6 +119,41 @@ def evaluate_video(
     _console.write_json(json_target, report.to_dict())
     _console.write_text(markdown_target, report.markdown())
     if "-" not in (json_target, markdown_target):
+        click.echo(report.summary())
+
+
+@command.command("stability")
+@click.argument("enhanced", metavar="ENHANCED")
+@click.option("--source", required=True, metavar="DARK", help="The dark video that ENHANCED was made of.")
+@click.option("--reference", metavar="CLEAN", help="The clean video that it should be.")
+@click.option("--plot", metavar="FILE", help="Draw mean luma, flicker and warping error over time, as PNG or JPEG.")
+@click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
+@_console.common_options
+def evaluate_stability(
+    enhanced: str, source: str, reference: str | None, plot: str | None, json_target: str | None
+) -> None:
+    """Measure how steady ENHANCED is: warping error, flicker, temporal noise, drift.
+
+    Motion is found in the reference, or without one in the source, never in what is judged. All files must have the
+    same size and the same number of frames.
+    """
+    from streamlight.evaluation.stability_plot import check_plot_target, write_plot
+    from streamlight.evaluation.stability_video import evaluate_stability
+
+    _console.check_json_target(json_target)
+    check_plot_target(plot)
+    _console.check_json_target(plot, option="--plot")
+    report = evaluate_stability(
+        enhanced,
+        source=source,
+        reference=reference,
+        command=shlex.join(["streamlight", *sys.argv[1:]]),
+        progress=_console.say,
+    )
+    _console.write_json(json_target, report.to_dict())
+    if plot is not None:
+        write_plot(plot, report)
+    if json_target != "-":
         click.echo(report.summary())
 
 

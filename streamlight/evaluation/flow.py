@@ -14,6 +14,9 @@ import numpy as np
 
 _TOP: Final = 200.0
 _MOST: Final = 40.0
+_COARSE: Final = (64, 36)
+_SHIFT: Final = 5
+_FLAT: Final = 1e-3
 
 
 def estimate_flow(now: np.ndarray, following: np.ndarray) -> np.ndarray:
@@ -56,6 +59,35 @@ def brightened(luma: np.ndarray, following: np.ndarray, *, black: float = 16.0) 
     pair = ((p.astype(np.float32) - np.float32(black)) * np.float32(gain) for p in (luma, following))
     first, second = (cv2.GaussianBlur(p, (0, 0), 1.5, borderType=cv2.BORDER_REPLICATE) for p in pair)
     return first, second
+
+
+def same_shot(now: np.ndarray, following: np.ndarray, *, black: float = 16.0) -> bool:
+    """Whether two neighbouring frames show one view: no cut lies between them.
+
+    A cut changes both the light and what is drawn in it: reduced to 64x36 pixels, luma differs by a sixth of its mean
+    or more, and its logarithm less its 7x7 mean correlates by less than 0.4 at every shift of up to 5 pixels. A lamp
+    that goes on changes the light alone, something that passes a part of the picture alone.
+
+    Args:
+        now: ``(H, W)`` 8-bit codes.
+        following: The next frame's.
+        black: Code of black.
+    """
+    small = [cv2.resize(p.astype(np.float32), _COARSE, interpolation=cv2.INTER_AREA) - black for p in (now, following)]
+    level = float(small[0].mean() + small[1].mean()) / 2.0
+    if float(np.abs(small[0] - small[1]).mean()) < (max(level, 0.0) + 1.0) / 6.0:
+        return True
+    one, other = (_structure(p) for p in small)
+    inner = one[_SHIFT:-_SHIFT, _SHIFT:-_SHIFT]
+    if min(float(inner.std()), float(other.std())) < _FLAT:
+        return True  # nothing is drawn in one of them: black, or a flash
+    return float(cv2.matchTemplate(other, inner, cv2.TM_CCOEFF_NORMED).max()) >= 0.4
+
+
+def _structure(luma: np.ndarray) -> np.ndarray:
+    drawn = np.log(np.maximum(luma, 0.0) + 1.0)
+    rest: np.ndarray = drawn - cv2.blur(drawn, (7, 7), borderType=cv2.BORDER_REFLECT)
+    return rest
 
 
 def warp(image: np.ndarray, flow: np.ndarray) -> np.ndarray:

@@ -100,12 +100,25 @@ def ssim_plane(result: Tensor, reference: Tensor) -> Tensor:
     Raises:
         ValueError: The shapes differ, or a side is smaller than the window.
     """
-    if result.shape != reference.shape or result.ndim != 2 or min(result.shape) < WINDOW:
-        raise ValueError(
-            f"two planes of one shape (H, W), at least {WINDOW}x{WINDOW}, are needed, got {tuple(result.shape)} and "
-            f"{tuple(reference.shape)}"
-        )
+    _check_planes(result, reference)
     return _ssim_plane(result.double(), reference.double())
+
+
+def ssim_map(result: Tensor, reference: Tensor) -> Tensor:
+    """Structural similarity at every window of one plane; its mean is :func:`ssim_plane`.
+
+    Args:
+        result: ``(H, W)`` float, [0, 1]; height and width at least 11.
+        reference: The same shape.
+
+    Returns:
+        ``(H - 10, W - 10)`` float64: the window centred on row 5 and column 5 comes first.
+
+    Raises:
+        ValueError: The shapes differ, or a side is smaller than the window.
+    """
+    _check_planes(result, reference)
+    return _ssim_map(result.double(), reference.double())
 
 
 def gt_mean_gain(result: Tensor, reference: Tensor) -> Tensor:
@@ -189,6 +202,14 @@ def _check(result: Tensor, reference: Tensor, *, smallest: int = 1) -> None:
         )
     if min(result.shape[2:]) < smallest:
         raise ValueError(f"pictures must be at least {smallest} pixels high and wide, got {tuple(result.shape[2:])}")
+
+
+def _check_planes(result: Tensor, reference: Tensor) -> None:
+    if result.shape != reference.shape or result.ndim != 2 or min(result.shape) < WINDOW:
+        raise ValueError(
+            f"two planes of one shape (H, W), at least {WINDOW}x{WINDOW}, are needed, got {tuple(result.shape)} and "
+            f"{tuple(reference.shape)}"
+        )
 
 
 def _grey_mean(picture: Tensor) -> Tensor:
