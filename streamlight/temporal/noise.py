@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+import cv2
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,6 +18,7 @@ _RATE: Final = 0.1
 
 # Standard deviation of [[1, -2, 1], [-2, 4, -2], [1, -2, 1]] on unit white noise (Immerkaer, CVIU 64(2), 1996).
 _LAPLACIAN_STD: Final = 6.0
+_SECOND_DIFFERENCE: Final = np.array([-1.0, 2.0, -1.0], np.float32)
 _BLOCK: Final = 8
 _QUIET_SHARE: Final = 0.10
 _QUIET_BIAS: Final = 1.4
@@ -41,8 +45,7 @@ def estimate_noise(luma: Tensor, previous: Tensor | None = None, *, before: Tens
     """
     if min(luma.shape) < 3:
         return luma.new_tensor(_FLOOR)  # too small to tell
-    rows = luma[1:-1] * 2.0 - luma[:-2] - luma[2:]
-    response = rows[:, 1:-1] * 2.0 - rows[:, :-2] - rows[:, 2:]
+    response = _laplacian(luma)
     side = min(_BLOCK, *response.shape)
     energy = F.avg_pool2d(response.square()[None], side)
     estimate = _percentile(energy, _QUIET_SHARE).sqrt() * (_QUIET_BIAS / _LAPLACIAN_STD)
@@ -59,7 +62,25 @@ def _percentile(values: Tensor, share: float) -> Tensor:
     return flat.kthvalue(max(1, round(share * flat.numel()))).values
 
 
+def _laplacian(luma: Tensor) -> Tensor:
+    """Second differences across and along, ``(h - 2, w - 2)``."""
+    if _is_plain(luma):
+        mask = _SECOND_DIFFERENCE
+        return torch.from_numpy(cv2.sepFilter2D(luma.numpy(), -1, mask, mask))[1:-1, 1:-1]
+    rows = luma[1:-1] * 2.0 - luma[:-2] - luma[2:]
+    return rows[:, 1:-1] * 2.0 - rows[:, :-2] - rows[:, 2:]
+
+
+def _is_plain(image: Tensor) -> bool:
+    """Whether OpenCV, which is several times as fast, can work on it."""
+    return image.device.type == "cpu" and image.dtype == torch.float32 and not image.requires_grad
+
+
 def coarse_luma(luma: Tensor, *, long_side: int = 192) -> Tensor:
     """``luma`` ``(h, w)`` area-averaged so that its long side is at most about ``long_side``."""
     factor = max(1, max(luma.shape) // long_side)
+    height, width = luma.shape
+    if _is_plain(luma) and height % factor == 0 and width % factor == 0:
+        size = (width // factor, height // factor)
+        return torch.from_numpy(cv2.resize(luma.numpy(), size, interpolation=cv2.INTER_AREA))
     return F.avg_pool2d(luma[None, None], factor, ceil_mode=True, count_include_pad=False)[0, 0]

@@ -23,12 +23,19 @@ def motion_gate(small: Tensor, memory: Tensor, noise: Tensor, *, least: float = 
     Returns:
         ``(h, w)`` float32 in [``least``, 1].
     """
-    change = (small - memory).abs_()
-    distance = change[0] + 0.5 * (change[1] + change[2])
     # Noise of the new frame alone: the memory's own has been averaged away, so no factor of sqrt(2).
     floor = noise.clamp_min(0.2 / 219.0)
-    gate = (_mean3(distance) / floor - 2.5).mul_(0.35).clamp_(least, 1.0)
+    gate = _mean3(_distance(small, memory)).div_(floor).sub_(2.5).mul_(0.35).clamp_(least, 1.0)
     return _mean3(_max3(gate))
+
+
+def _distance(small: Tensor, memory: Tensor) -> Tensor:
+    """Change of luma and half that of chroma."""
+    if small.device.type == "cpu":
+        luma, blue, red = map(cv2.absdiff, small.numpy(), memory.numpy())
+        return torch.from_numpy(cv2.scaleAdd(cv2.add(blue, red, dst=blue), 0.5, luma, dst=luma))
+    change = (small - memory).abs_()
+    return change[0] + 0.5 * (change[1] + change[2])
 
 
 def _mean3(image: Tensor) -> Tensor:

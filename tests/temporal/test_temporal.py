@@ -46,6 +46,16 @@ class TestNoise:
         after = estimate_noise(textured(0, 2 * CODE), before=before)
         assert 1.05 < float(after) / CODE < 1.15
 
+    @pytest.mark.parametrize("size", [(3, 3), (5, 9), (135, 240), (270, 480), (271, 481)])
+    def test_single_precision_takes_a_shorter_way_to_the_same(self, size):
+        numbers = torch.Generator().manual_seed(0)
+        luma = torch.rand(size, generator=numbers)
+        previous = luma + CODE * torch.randn(size, generator=numbers)
+        for factor in (1.0, 1e-3):
+            exact = estimate_noise(factor * luma.double(), factor * previous.double())
+            assert float(estimate_noise(factor * luma, factor * previous)) == pytest.approx(float(exact), rel=1e-4)
+        torch.testing.assert_close(coarse_luma(luma).double(), coarse_luma(luma.double()), atol=1e-6, rtol=1e-5)
+
 
 class TestCuts:
     def test_noise_is_no_cut_a_new_scene_is(self):
@@ -100,6 +110,17 @@ class TestGate:
         small = memory.clone()
         small[1, 5:15, 5:15] = 20 * CODE
         assert float(motion_gate(small, memory, torch.tensor(0.3 * CODE))[10, 10]) == pytest.approx(1.0)
+
+    def test_chroma_weighs_half(self):
+        memory = torch.rand(3, 20, 24, generator=torch.Generator().manual_seed(1))
+        small = memory + 0.01 * torch.randn(3, 20, 24, generator=torch.Generator().manual_seed(2))
+        kept = small.clone()
+        change = (small - memory).abs()
+        alone = torch.zeros_like(memory)
+        alone[0] = change[0] + 0.5 * (change[1] + change[2])
+        noise = torch.tensor(0.005)
+        torch.testing.assert_close(motion_gate(small, memory, noise), motion_gate(alone, torch.zeros(3, 20, 24), noise))
+        assert small.equal(kept)
 
 
 class TestState:
