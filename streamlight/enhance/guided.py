@@ -132,7 +132,7 @@ class GuidedEnhancer(Enhancer):
             state.small = small
             return None
         gate = motion_gate(small, state.small, state.noise)
-        state.small = state.small + gate * (small - state.small)
+        state.small = torch.lerp(state.small, small, gate)
         return gate
 
     def _decide(self, dark: Tensor, color: ColorSpec, state: StreamState, seconds: float) -> Tensor:

@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-_options: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": True, "boundscheck": False}
+_options: dict[str, Any] = {
+    "nogil": True,
+    "cache": True,
+    "fastmath": True,
+    "boundscheck": False,
+    "error_model": "numpy",  # a check for division by zero keeps a loop from being vectorised
+}
 
 
 @njit(**_options)
