@@ -258,7 +258,7 @@ def _shrink(planes, top, bottom, left, right, out):  # type: ignore[no-untyped-d
 @njit(**_options)
 def _pack(toned, luma, gain, level, half, out):  # type: ignore[no-untyped-def]
     """Features of 2x2 pixels into ``out`` (N, H/2, W/2, features), bits of float32 or, where ``half``, of bfloat16."""
-    height, width = toned.shape[2:]
+    height = toned.shape[2]
     rows, columns, count = out.shape[1:]
     sums = np.empty((2, 2 * columns), _f)
     features = np.empty((count, columns), _f)
@@ -336,8 +336,8 @@ def _merge(toned, answer, shift, gain, scale, out):  # type: ignore[no-untyped-d
     bits, small_bits = line.view(_i), small.view(_i)
     shares = np.empty((4, 2 * columns), _f)
     narrow = np.empty((3, 5, width), _f)  # of the rows y - 2 to y + 2, at their number modulo 5
-    sums = np.zeros(width + 4, _f)
-    per_1, per_2 = _inverse_counts(width, 1), _inverse_counts(width, 2)
+    nothing, sums = np.zeros(width, _f), np.zeros(width + 4, _f)
+    per_3, per_5 = _inverse_counts(width, 1), _inverse_counts(width, 2)
     for n in range(toned.shape[0]):
         for y in range(height):
             for x in range(width):
@@ -350,21 +350,27 @@ def _merge(toned, answer, shift, gain, scale, out):  # type: ignore[no-untyped-d
                     _share(small, shares[k])
             for c in range(3):
                 for ahead in range(0 if y == 0 else y + 2, min(y + 3, height)):
-                    _add_rows(toned[n, c], max(ahead - 1, 0), min(ahead + 2, height), sums[2:-2])
+                    above = toned[n, c, ahead - 1] if ahead > 0 else nothing
+                    below = toned[n, c, ahead + 1] if ahead + 1 < height else nothing
+                    _sum_3(above, toned[n, c, ahead], below, sums)
                     count = min(ahead + 2, height) - max(ahead - 1, 0)
-                    _mean_3(sums, per_1, _f(1.0) / _f(count), narrow[c, ahead % 5])
-                top, bottom = max(y - 2, 0), min(y + 3, height)
-                sums[2:-2] = narrow[c, top % 5]
-                for row in range(top + 1, bottom):
-                    _add(narrow[c, row % 5], sums[2:-2])
-                _mean_5(sums, per_2, _f(1.0) / _f(bottom - top), wide)
+                    _mean_3(sums, per_3, _f(1.0) / _f(count), narrow[c, ahead % 5])
+                # The ring still holds rows from before the top, or from the picture before.
+                _sum_5(
+                    narrow[c, (y - 2) % 5] if y > 1 else nothing,
+                    narrow[c, (y - 1) % 5] if y > 0 else nothing,
+                    narrow[c, y % 5],
+                    narrow[c, (y + 1) % 5] if y + 1 < height else nothing,
+                    narrow[c, (y + 2) % 5] if y + 2 < height else nothing,
+                    sums,
+                )
+                _mean_5(sums, per_5, _f(1.0) / _f(min(y + 3, height) - max(y - 2, 0)), wide)
                 k = 4 * c + 2 * (y & 1)
                 for x in range(columns):
                     bits[2 * x] = _i(source[x, k]) << shift
                     bits[2 * x + 1] = _i(source[x, k + 1]) << shift
                 first, second = (shares[0], shares[1]) if c == 0 else (shares[2], shares[3])
-                _mix(toned[n, c, y], narrow[c, y % 5], wide, first, second, line)
-                _weigh(toned[n, c, y], line, weight, out[n, c, y])
+                _mix(toned[n, c, y], narrow[c, y % 5], wide, first, second, line, weight, out[n, c, y])
 
 
 @njit(**_options)
@@ -387,21 +393,23 @@ def _share(answer, out):  # type: ignore[no-untyped-def]
 
 
 @njit(**_options)
-def _add_rows(plane, top, bottom, out):  # type: ignore[no-untyped-def]
-    out[:] = plane[top]
-    for y in range(top + 1, bottom):
-        _add(plane[y], out)
+def _sum_3(a, b, c, out):  # type: ignore[no-untyped-def]
+    """Sum of rows, between two columns of nothing on either side."""
+    inner = out[2:]
+    for x in range(b.shape[0]):
+        inner[x] = a[x] + b[x] + c[x]
 
 
 @njit(**_options)
-def _add(row, out):  # type: ignore[no-untyped-def]
-    for x in range(row.shape[0]):
-        out[x] += row[x]
+def _sum_5(a, b, c, d, e, out):  # type: ignore[no-untyped-def]
+    inner = out[2:]
+    for x in range(c.shape[0]):
+        inner[x] = a[x] + b[x] + c[x] + d[x] + e[x]
 
 
 @njit(**_options)
 def _mean_3(sums, inverse, scale, out):  # type: ignore[no-untyped-def]
-    """Over 3 columns of ``sums``, which begins and ends with two zeros."""
+    """Over 3 columns of ``sums``, as :func:`_sum_3` leaves them."""
     for x in range(out.shape[0]):
         out[x] = (sums[x + 1] + sums[x + 2] + sums[x + 3]) * (inverse[x] * scale)
 
@@ -414,12 +422,7 @@ def _mean_5(sums, inverse, scale, out):  # type: ignore[no-untyped-def]
 
 
 @njit(**_options)
-def _mix(toned, narrow, wide, first, second, residual):  # type: ignore[no-untyped-def]
+def _mix(toned, narrow, wide, first, second, residual, weight, out):  # type: ignore[no-untyped-def]
     for x in range(toned.shape[0]):
-        residual[x] += first[x] * (narrow[x] - toned[x]) + second[x] * (wide[x] - narrow[x])
-
-
-@njit(**_options)
-def _weigh(toned, change, weight, out):  # type: ignore[no-untyped-def]
-    for x in range(toned.shape[0]):
-        out[x] = toned[x] + change[x] * weight[x]
+        change = first[x] * (narrow[x] - toned[x]) + second[x] * (wide[x] - narrow[x]) + residual[x]
+        out[x] = toned[x] + change * weight[x]
