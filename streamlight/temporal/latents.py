@@ -1,0 +1,235 @@
+"""Latents over time: the mean follows the scene and not the noise, and what is random stays what it was.
+
+Written once for every generative model. All functions are pure: they take a state and return the next one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from streamlight.temporal.motion import Motion, warp
+from streamlight.temporal.smoothing import blend_prior
+
+_SURPRISE: Final = 4.0
+"""Squared innovations up to this many times the expected are noise; what is above is a change of the scene."""
+
+_LEARNING: Final = 0.05
+"""Share of a frame in the estimate of how noisy a model's latent is."""
+
+_UNEVEN: Final = 6.0
+"""A place can be this many times as noisy (variance) as others; more is something that keeps moving."""
+
+_TINY: Final = 1e-10
+
+
+@dataclass(frozen=True, slots=True)
+class LatentState:
+    """What is known of a stream's latent.
+
+    Attributes:
+        mean: Smoothed mean, ``(1, C, h, w)``, or ``(1, K)`` for a model that decides on the frame as a whole.
+        variance: Variance of ``mean`` about the truth, ``(1, 1, h, w)``; falls while nothing moves.
+        noise: Variance of one frame's mean about the truth, as measured on this stream, ``(1, 1, h, w)``.
+        age: Frames since the last reset.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    noise: Tensor
+    age: int = 1
+
+    @classmethod
+    def fresh(cls, mean: Tensor) -> LatentState:
+        """The state after a first frame: its mean as it is, the noise unknown."""
+        unknown = torch.zeros_like(mean[:, :1], dtype=torch.float32)
+        return cls(mean, unknown, unknown)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """A copy as named arrays, enough to continue bit-exactly."""
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "age"}
+        return {name: value.detach().cpu().numpy().copy() for name, value in arrays.items()} | {
+            "age": np.asarray(self.age)
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], *, device: str | torch.device = "cpu") -> LatentState:
+        """The inverse of :meth:`to_arrays`."""
+        mean, variance, noise = (
+            torch.from_numpy(np.array(arrays[name])).to(device) for name in ("mean", "variance", "noise")
+        )
+        return cls(mean, variance, noise, int(arrays["age"]))
+
+
+def time_constant(stability: float) -> float:
+    """Seconds over which a still place is averaged: 0 at stability 0, 0.65 at 0.5, 2.6 at 1."""
+    return 2.6 * stability**2
+
+
+def smooth_latent(
+    state: LatentState | None,
+    mean: Tensor,
+    *,
+    seconds: float,
+    stability: float,
+    std: Tensor | float = 0.0,
+    motion: Motion | None = None,
+) -> LatentState:
+    """One step of a Kalman filter per position whose noise is learnt and whose surprises are believed.
+
+    The old mean is carried along the motion. Its difference to the new one, the innovation, is compared with what
+    noise would make: below, the new frame counts as one more sample of the same thing; above, the excess is taken for
+    a change and raises the gain towards 1, as does missing confidence in the motion. Where nothing happens the gain
+    falls from 1/2, 1/3, … to that of exponential smoothing with :func:`time_constant`, at any frame rate.
+
+    A latent without positions is one decision on the whole frame (an exposure, a curve) and is smoothed with the time
+    constant alone: eyes, too, take their time.
+
+    Args:
+        state: After the frame before; None behind a cut, a gap, or at the start.
+        mean: Mean of the model's prior for the new frame, ``(1, C, h, w)`` or ``(1, K)``.
+        seconds: Time since the frame before.
+        stability: 0 returns ``mean`` itself, bit for bit; 1 smooths most.
+        std: Standard deviation of the prior: the noise of its mean is at most this; 0 for no limit.
+        motion: From the frame before, of any size; None where nothing moves.
+    """
+    if state is None or state.mean.shape != mean.shape or stability <= 0.0:
+        return LatentState.fresh(mean)
+    memory = time_constant(stability)
+    if mean.ndim < 4:
+        smoothed = blend_prior(state.mean, mean, seconds=seconds, time_constant=memory)
+        return LatentState(smoothed, state.variance, state.noise, state.age + 1)
+    before, variance, noise = state.mean, state.variance, state.noise
+    sure: Tensor | float = 1.0
+    if motion is not None and not motion.still:
+        motion = motion.resized(*mean.shape[-2:])
+        before, variance, noise = (warp(value, motion.flow) for value in (before, variance, noise))
+        sure = motion.confidence
+    innovation = _mean3((mean - before).float().square().mean(1, keepdim=True))
+    if state.age == 1:  # the first pair of frames says how noisy the latent is: it holds the noise twice
+        noise = (0.5 * _quantile(innovation, 0.75)).expand_as(innovation)
+        variance = noise
+    least = 1.0 - math.exp(-max(seconds, 0.0) / memory)
+    drift = noise * (least**2 / max(1.0 - least, 1e-6))  # of a random walk whose steady gain is `least`
+    expected = (variance + drift + noise).clamp_min(_TINY)
+    predicted = variance + drift + (innovation - _SURPRISE * expected).clamp_min(0.0)
+    keep = sure * (noise.clamp_min(_TINY) / (predicted + noise).clamp_min(_TINY)).clamp_max(1.0)
+    smoothed = mean + (keep * (before - mean)).to(mean.dtype)
+    variance = keep.square() * predicted + (1.0 - keep).square() * noise
+    learned = noise + _LEARNING * sure * (innovation.minimum(_SURPRISE * expected) - expected)
+    learned = learned.minimum(_UNEVEN * _quantile(learned, 0.75)).clamp_min(_TINY)
+    limit = torch.as_tensor(std, device=mean.device).float().square()
+    learned = torch.where(limit > 0, learned.minimum(limit), learned)
+    return LatentState(smoothed, variance, learned, state.age + 1)
+
+
+def smooth_globals(
+    previous: Mapping[str, Tensor] | None, current: Mapping[str, Tensor], *, seconds: float, stability: float
+) -> dict[str, Tensor]:
+    """What is global about a frame and would flicker — equalisation tables, exposures — with the time constant.
+
+    Args:
+        previous: Smoothed values of the frame before, or None after a reset.
+        current: Named tensors of this frame.
+        seconds: Time since the frame before.
+        stability: 0 returns the values of ``current`` bit for bit.
+    """
+    memory = time_constant(stability)
+    return {
+        name: blend_prior((previous or {}).get(name), value, seconds=seconds, time_constant=memory)
+        for name, value in current.items()
+    }
+
+
+def carry_origin(origin: Tensor | None, motion: Motion) -> Tensor:
+    """Follow every position back to where its content was when the noise was drawn.
+
+    Args:
+        origin: ``(2, h, w)`` displacement so far, or None at the start.
+        motion: From the frame before, at the size of the latent.
+
+    Returns:
+        ``(2, h, w)``; 0 where the content is new.
+    """
+    flow = motion.flow if origin is None else motion.flow + warp(origin, motion.flow)
+    return flow * (motion.confidence > 0.5)
+
+
+def look_up_noise(noise: Tensor, origin: Tensor) -> Tensor:
+    """The stream's noise, attached to the scene: whole values, moved by whole positions and never mixed.
+
+    Args:
+        noise: ``(1, C, h, w)``, drawn once per stream; repeats beyond its border.
+        origin: From :func:`carry_origin`.
+    """
+    height, width = noise.shape[-2:]
+    x = (torch.arange(width, device=noise.device) + origin[0].round().long()) % width
+    y = (torch.arange(height, device=noise.device)[:, None] + origin[1].round().long()) % height
+    return noise[..., y, x]
+
+
+def steady_codes(
+    latent: Tensor, nearest: Tensor, previous: Tensor | None, *, codebook: Tensor, margin: float
+) -> Tensor:
+    """Choice of codes with hysteresis: one changes only when the new one is nearer by a margin.
+
+    Args:
+        latent: ``(N, D, h, w)``, to be quantised.
+        nearest: Indices of the nearest codes, ``(N, h, w)``.
+        previous: Those chosen for the frame before, carried along the motion by ``warp(…, nearest=True)``; or None.
+        codebook: ``(K, D)``.
+        margin: Share of its squared distance by which the new code must be nearer, 0 (always change) to 1.
+    """
+    if previous is None or previous.shape != nearest.shape or margin <= 0.0:
+        return nearest
+    positions = latent.movedim(1, -1)
+    new, old = ((positions - codebook[index].to(latent.dtype)).square().sum(-1) for index in (nearest, previous))
+    return torch.where(new < (1.0 - margin) * old, nearest, previous)
+
+
+def renoise(clean: Tensor, noise: Tensor, *, alpha_bar: float) -> Tensor:
+    """Warm start of a diffusion sampler: ``√ᾱ·clean + √(1 - ᾱ)·noise`` (SDEdit, arXiv:2108.01073).
+
+    Args:
+        clean: Last result carried along the motion, in the sampler's range.
+        noise: The stream's noise, same shape.
+        alpha_bar: ᾱ at the time step to start from; 1 returns ``clean``.
+    """
+    return math.sqrt(alpha_bar) * clean + math.sqrt(1.0 - alpha_bar) * noise
+
+
+def blend_clean(
+    state: Tensor, predicted_noise: Tensor, carried: Tensor, *, weight: Tensor | float, alpha_bar: float
+) -> tuple[Tensor, Tensor]:
+    """Draw a sampler's idea of the clean picture to the carried one where that can be trusted.
+
+    Args:
+        state: x at a time step.
+        predicted_noise: The network's prediction there.
+        carried: Last result along the motion.
+        weight: 0 (the network alone) to 1 (the carried one alone), broadcastable, for example confidence times 0.5.
+        alpha_bar: ᾱ at the time step, above 0 and below 1.
+
+    Returns:
+        The blended clean picture, and the noise that goes with it for the same state.
+    """
+    signal, spread = math.sqrt(alpha_bar), math.sqrt(1.0 - alpha_bar)
+    clean = (state - spread * predicted_noise) / signal
+    shift = weight * (carried - clean)
+    return clean + shift, predicted_noise - (signal / spread) * shift
+
+
+def _quantile(values: Tensor, share: float) -> Tensor:
+    flat = values.flatten()
+    return flat.kthvalue(max(1, round(share * flat.numel()))).values
+
+
+def _mean3(image: Tensor) -> Tensor:
+    return F.avg_pool2d(image, 3, stride=1, padding=1, count_include_pad=False)

@@ -1,0 +1,245 @@
+"""Motion between two dark, noisy frames, and how to carry a picture or a latent along it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_LONG_SIDE: Final = 320
+"""Motion is estimated on pictures halved until their long side is at most this."""
+
+_STILL: Final = 5.0
+"""A frame is still where no smoothed difference exceeds this many standard deviations of its noise."""
+
+_BENEFIT: Final = 3.0
+"""Motion must explain more than this many noise variances of the difference; less is noise that was fitted."""
+
+_SURE, _LOST = 6.0, 24.0
+"""Mean squared residual, in noise variances, up to which a match is believed, and from which it is not."""
+
+_LEFT: Final = 0.055
+"""Share of the variance of white noise that :func:`_smooth` leaves: the sum of its squared weights."""
+
+_FLOOR: Final = 0.25 / 219.0
+"""Error of 8-bit, compressed pictures that no smoothing removes, as a standard deviation; noise dithers it away."""
+
+_LEVELS, _ROUNDS, _WINDOW = 3, 3, 9
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """Where the content of a frame was before.
+
+    Attributes:
+        flow: ``(2, h, w)`` float32, displacement (x, y) in its own pixels: ``new(p) ≈ old(p + flow(p))``.
+        confidence: ``(h, w)`` in [0, 1]; 0 where the content was hidden, outside, or is not found.
+        still: Whether nothing moved at all, as far as the host knows; carrying anything is then a waste.
+    """
+
+    flow: Tensor
+    confidence: Tensor
+    still: bool = False
+
+    @classmethod
+    def none(cls, height: int, width: int, *, device: torch.device | str = "cpu") -> Motion:
+        """A still frame: no displacement, full confidence."""
+        return cls(torch.zeros(2, height, width, device=device), torch.ones(height, width, device=device), still=True)
+
+    def resized(self, height: int, width: int) -> Motion:
+        """The same motion on a picture or latent of another size, displacements in its pixels."""
+        if self.confidence.shape == (height, width):
+            return self
+        confidence = F.interpolate(self.confidence[None, None], (height, width), mode="area")[0, 0]
+        return Motion(_resize_flow(self.flow, height, width), confidence, self.still)
+
+    def after(self, earlier: Motion) -> Motion:
+        """This motion (b to c) behind an ``earlier`` one (a to b): from a to c, without blurring in between."""
+        if self.still or earlier.still:
+            return earlier if self.still else self
+        flow = self.flow + warp(earlier.flow, self.flow)
+        return Motion(flow, self.confidence * warp(earlier.confidence, self.flow))
+
+
+def warp(image: Tensor, flow: Tensor, *, nearest: bool = False) -> Tensor:
+    """``image`` carried along ``flow``: ``result(p) = image(p + flow(p))``, exactly where the flow is whole.
+
+    Outside of the picture its border is repeated.
+
+    Args:
+        image: ``(…, H, W)``, a picture, latent, or map of indices.
+        flow: ``(2, h, w)``, displacement (x, y) in its own pixels; scaled to ``H x W``.
+        nearest: Take the nearest value instead of interpolating: for indices, and for noise, which must stay noise.
+    """
+    height, width = image.shape[-2:]
+    flow = _resize_flow(flow, height, width)
+    x = (torch.arange(width, device=flow.device) + flow[0]).clamp(0, width - 1)
+    y = (torch.arange(height, device=flow.device)[:, None] + flow[1]).clamp(0, height - 1)
+    if nearest:
+        return _pick(image, (x + 0.5).floor(), (y + 0.5).floor())
+    left, top = x.floor(), y.floor()
+    right, bottom = (left + 1).clamp_max(width - 1), (top + 1).clamp_max(height - 1)
+    across, down = (x - left).to(image.dtype), (y - top).to(image.dtype)
+    upper = torch.lerp(_pick(image, left, top), _pick(image, right, top), across)
+    return torch.lerp(upper, torch.lerp(_pick(image, left, bottom), _pick(image, right, bottom), across), down)
+
+
+def estimate_motion(luma: Tensor, previous: Tensor, noise: Tensor | float) -> Motion:
+    """Dense motion from ``previous`` to ``luma``, for dark and noisy frames.
+
+    Both are smoothed, brightened by a curve that follows the light there is, and matched in both directions: OpenCV's
+    dense inverse search (Kroeger et al., ECCV 2016) on the CPU, pyramidal Lucas-Kanade elsewhere, which never waits
+    for the device. Motion counts only where it explains the difference of the frames better than standing still does,
+    by more than the noise; a frame whose difference is all noise is taken for still without a search (CPU).
+
+    Args:
+        luma: ``(h, w)`` float32, [0, 1], of the unfiltered small copy.
+        previous: The same of an earlier frame, same size.
+        noise: Standard deviation of the noise in both.
+
+    Returns:
+        Motion at the size of ``luma`` or a half, a quarter, … of it.
+    """
+    halvings = 0
+    while max(luma.shape) >> halvings > _LONG_SIDE and min(luma.shape) >> halvings > 32:
+        halvings += 1
+    pair = torch.stack([luma, previous])[:, None]
+    new, old = _smooth(_shrink(pair, 2**halvings)).squeeze(1)
+    # Variance of the difference of two smoothed frames: white noise, and what a codec left.
+    noise = torch.as_tensor(noise).to(new)
+    floor = _FLOOR / (1.0 + noise / _FLOOR)
+    expected = 2.0 * (_LEFT * (noise / 2**halvings).square() + floor.square())
+    change = (new - old).square()
+    height, width = new.shape
+    if new.device.type == "cpu" and float(change.max()) < _STILL**2 * float(expected):
+        return Motion.none(height, width)
+    toned = torch.stack([new, old])
+    toned = toned / (toned + toned.mean() + 1e-3)  # brightens the dark by up to 1 / mean, keeps lamps from saturating
+    if min(height, width) < 16:
+        return Motion(torch.zeros(2, height, width).to(new), (change < _LOST * expected).float())  # too small to tell
+    forward, backward = _search_cpu(toned) if new.device.type == "cpu" else _search_torch(toned)
+    return _judge(new, old, forward, backward, change=change, expected=expected)
+
+
+def _judge(new: Tensor, old: Tensor, forward: Tensor, backward: Tensor, *, change: Tensor, expected: Tensor) -> Motion:
+    """Prefer standing still where motion explains nothing, and say how far each displacement can be believed."""
+    carried, *behind = _sample(torch.cat([old[None], backward]), forward)
+    residual = (new - carried).square()
+    # Noise that was underestimated, or light that changed everywhere, must not pass for bad matches.
+    level = torch.maximum(expected, 2.2 * torch.minimum(residual, change).flatten().median())
+    residual, change = _mean(torch.stack([residual, change])[:, None], 5).squeeze(1)
+    moved = change > residual + _BENEFIT * level
+    back = (forward + torch.stack(behind)).square().sum(0)
+    tolerance = 0.5 + 0.04 * forward.square().sum(0)
+    consistent = (1.5 - back / tolerance).clamp(0.0, 1.0)
+    height, width = new.shape
+    x = torch.arange(width, device=new.device) + forward[0]
+    y = torch.arange(height, device=new.device)[:, None] + forward[1]
+    inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+    seen = torch.where(moved, residual, change)
+    believed = ((_LOST - seen / level) / (_LOST - _SURE)).clamp(0.0, 1.0)
+    return Motion(forward * moved, believed * torch.where(moved, consistent * inside, torch.ones_like(seen)))
+
+
+def _search_cpu(pair: Tensor) -> tuple[Tensor, Tensor]:
+    codes = (pair * 255.0).round().to(torch.uint8).numpy()
+    search = _dense_inverse_search()
+    first, second = (np.moveaxis(search.calc(a, b, None), 2, 0) for a, b in (codes, codes[::-1]))  # type: ignore[call-overload]
+    return torch.from_numpy(np.ascontiguousarray(first)), torch.from_numpy(np.ascontiguousarray(second))
+
+
+@cache
+def _dense_inverse_search() -> cv2.DISOpticalFlow:
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    search.setFinestScale(1)
+    search.setVariationalRefinementIterations(0)
+    return search
+
+
+def _search_torch(pair: Tensor) -> tuple[Tensor, Tensor]:
+    """Pyramidal Lucas-Kanade (Bouguet, 2000) in both directions at once; ``pair`` ``(2, h, w)``."""
+    pyramid = [_shrink(pair[:, None], 2)]  # the finest details are more noise than motion
+    while len(pyramid) < _LEVELS and min(pyramid[-1].shape[-2:]) >= 32:
+        pyramid.append(_shrink(_smooth(pyramid[-1]), 2))
+    flow = torch.zeros(2, 2, *pyramid[-1].shape[-2:], device=pair.device)
+    for level in reversed(pyramid):
+        height, width = level.shape[-2:]
+        flow = torch.stack([_resize_flow(one, height, width) for one in flow])
+        target = level.flip(0)
+        for _ in range(_ROUNDS):
+            moved = torch.stack([warp(image, one) for image, one in zip(target, flow, strict=True)])
+            dx, dy = (0.5 * (a + b) for a, b in zip(_gradient(moved), _gradient(level), strict=True))
+            dt = moved - level
+            products = torch.cat([dx * dx, dx * dy, dy * dy, dx * dt, dy * dt], dim=1)
+            xx, xy, yy, xt, yt = _mean(products, _WINDOW).unbind(1)
+            floor = 1e-5 + 0.02 * (xx + yy)
+            xx, yy = xx + floor, yy + floor
+            step = torch.stack([xy * yt - yy * xt, xy * xt - xx * yt], dim=1) / (xx * yy - xy * xy)[:, None]
+            flow = _mean(flow + step.clamp(-2.0, 2.0), 3)
+    first, second = (_resize_flow(one, *pair.shape[-2:]) for one in flow)
+    return first, second
+
+
+def _gradient(image: Tensor) -> tuple[Tensor, Tensor]:
+    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    across = 0.5 * (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2])
+    return across, 0.5 * (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1])
+
+
+def _resize_flow(flow: Tensor, height: int, width: int) -> Tensor:
+    before = flow.shape[-2:]
+    if before == (height, width):
+        return flow
+    flow = F.interpolate(flow[None], (height, width), mode="bilinear", align_corners=False)[0]
+    return torch.stack([flow[0] * (width / before[1]), flow[1] * (height / before[0])])
+
+
+def _pick(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    index = (y * image.shape[-1] + x).long().flatten()
+    return image.flatten(-2).index_select(-1, index).view(image.shape)
+
+
+def _sample(image: Tensor, flow: Tensor) -> Tensor:
+    """:func:`warp` of ``(C, h, w)`` for estimates: faster on the CPU, to 1/32 of a pixel."""
+    if image.device.type != "cpu":
+        return warp(image, flow)
+    height, width = image.shape[-2:]
+    x = flow[0].numpy() + np.arange(width, dtype=np.float32)
+    y = flow[1].numpy() + np.arange(height, dtype=np.float32)[:, None]
+    stacked = np.ascontiguousarray(image.numpy().transpose(1, 2, 0))
+    carried = cv2.remap(stacked, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return torch.from_numpy(carried).permute(2, 0, 1)
+
+
+def _mean(image: Tensor, size: int) -> Tensor:
+    """Box mean of ``(N, C, h, w)``, the border repeated."""
+    if image.device.type == "cpu":
+        flat = image.contiguous().numpy().reshape(-1, *image.shape[-2:])
+        planes = [cv2.blur(plane, (size, size), borderType=cv2.BORDER_REPLICATE) for plane in flat]
+        return torch.from_numpy(np.stack(planes)).view(image.shape)
+    half = size // 2
+    return F.avg_pool2d(F.pad(image, (half, half, half, half), mode="replicate"), size, stride=1)
+
+
+def _shrink(image: Tensor, factor: int) -> Tensor:
+    """Area mean of ``(N, C, h, w)``; a rest at the right and below is left out."""
+    if factor == 1:
+        return image
+    height, width = image.shape[-2] // factor, image.shape[-1] // factor
+    image = image[..., : height * factor, : width * factor]
+    if image.device.type != "cpu":
+        return F.avg_pool2d(image, factor)
+    planes = image.contiguous().numpy().reshape(-1, *image.shape[-2:])
+    small = [cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in planes]
+    return torch.from_numpy(np.stack(small)).view(*image.shape[:2], height, width)
+
+
+def _smooth(image: Tensor) -> Tensor:
+    """``(N, 1, h, w)``, a triangle of 5 x 5."""
+    return _mean(_mean(image, 3), 3)

@@ -1,0 +1,297 @@
+"""The smoother of latents, against what statistics predict."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from streamlight.temporal import (
+    LatentState,
+    Motion,
+    blend_clean,
+    carry_origin,
+    look_up_noise,
+    renoise,
+    smooth_globals,
+    smooth_latent,
+    steady_codes,
+    time_constant,
+    warp,
+)
+
+SIGMA = 0.1
+RATE = 25
+
+
+class Stream:
+    """A latent with known truth and noise, step by step through the smoother."""
+
+    def __init__(self, channels: int = 8, *, sigma: float = SIGMA) -> None:
+        self.generator = torch.Generator().manual_seed(channels)
+        self.truth = torch.randn(1, channels, 16, 24, generator=self.generator)
+        self.sigma = sigma
+        self.state: LatentState | None = None
+
+    def step(self, motion: Motion | None = None, *, stability: float = 0.5, count: int = 1) -> LatentState:
+        for _ in range(count):
+            noisy = self.truth + self.sigma * torch.randn(self.truth.shape, generator=self.generator)
+            self.state = smooth_latent(self.state, noisy, seconds=1 / RATE, stability=stability, motion=motion)
+        assert self.state is not None
+        return self.state
+
+    @property
+    def error(self) -> torch.Tensor:
+        assert self.state is not None
+        return self.state.mean - self.truth
+
+
+class TestStill:
+    @pytest.mark.parametrize("channels", [3, 192])
+    def test_the_variance_falls_as_predicted(self, channels):
+        stream = Stream(channels)
+        for frames in range(1, 9):
+            stream.step()
+            assert float(stream.error.square().mean()) / SIGMA**2 == pytest.approx(1 / frames, rel=0.15)
+        stream.step(count=100)
+        gain = 1 - math.exp(-1 / RATE / time_constant(0.5))
+        assert float(stream.error.square().mean()) / SIGMA**2 == pytest.approx(gain / (2 - gain), rel=0.12)
+        assert abs(float(stream.error.mean())) < 0.01 * SIGMA * 5
+        assert float(stream.state.noise.mean()) / SIGMA**2 == pytest.approx(1.0, rel=0.1)
+
+    def test_more_stability_is_less_noise(self):
+        levels = []
+        for stability in (0.1, 0.3, 0.6, 1.0):
+            stream = Stream()
+            stream.step(stability=stability, count=60)
+            levels.append(float(stream.error.square().mean()))
+        assert levels == sorted(levels, reverse=True)
+        assert levels[0] > 3 * levels[-1]
+
+    def test_noisy_and_quiet_places_are_told_apart(self):
+        stream = Stream()
+        factor = torch.ones(24)
+        factor[:12] = 0.1
+        for _ in range(150):
+            noisy = stream.truth + SIGMA * factor * torch.randn(stream.truth.shape, generator=stream.generator)
+            stream.state = smooth_latent(stream.state, noisy, seconds=1 / RATE, stability=0.5)
+        noise = stream.state.noise[0, 0].mean(0).sqrt() / SIGMA
+        assert float(noise[:10].mean()) == pytest.approx(0.1, rel=0.3)
+        assert float(noise[14:].mean()) == pytest.approx(1.0, rel=0.1)
+
+    def test_ten_thousand_steps_do_not_drift(self):
+        generator = torch.Generator().manual_seed(0)
+        truth, state = torch.full((1, 2, 4, 4), 0.5), None
+        for _ in range(10_000):
+            noisy = truth + SIGMA * torch.randn(truth.shape, generator=generator)
+            state = smooth_latent(state, noisy, seconds=1 / RATE, stability=1.0)
+        assert abs(float((state.mean - truth).mean())) < 0.2 * SIGMA
+        assert float(state.noise.mean()) / SIGMA**2 == pytest.approx(1.0, rel=0.5)
+        assert float(state.variance.max()) < 0.1 * SIGMA**2
+        assert state.age == 10_000
+
+
+class TestChange:
+    def test_a_step_is_followed_at_once(self):
+        stream = Stream()
+        stream.step(count=50)
+        stream.truth = stream.truth + 10 * SIGMA
+        stream.step()
+        assert abs(float(stream.error.mean())) < 0.4 * SIGMA
+        stream.step()
+        assert abs(float(stream.error.mean())) < 0.2 * SIGMA
+
+    def test_a_moving_square_leaves_no_trail(self):
+        stream = Stream()
+        stream.step(count=30)
+        wall = stream.truth.clone()
+        for x in range(2, 18, 2):
+            stream.truth = wall.clone()
+            stream.truth[..., 4:10, x : x + 4] = 3.0
+            stream.step()
+            assert float(stream.error.abs().max()) < 6 * SIGMA
+        assert abs(float(stream.error[..., 4:10, :18].mean())) < 0.3 * SIGMA
+
+    def test_a_pan_is_averaged_along_the_motion(self):
+        wide = torch.randn(1, 8, 16, 80, generator=torch.Generator().manual_seed(3))
+        confidence = torch.ones(16, 24)
+        confidence[:, -1] = 0.0
+        pan = Motion(torch.tensor([1.0, 0.0])[:, None, None].expand(2, 16, 24), confidence)
+        stream = Stream()
+        for x in range(40):
+            stream.truth = wide[..., x : x + 24]
+            stream.step(pan)
+        assert float(stream.error[..., :10].square().mean()) < 0.12 * SIGMA**2
+
+    def test_without_confidence_the_frame_is_taken_as_it_is(self):
+        stream = Stream()
+        stream.step(count=10)
+        confidence = torch.ones(16, 24)
+        confidence[:, :12] = 0.0
+        fresh = stream.truth + SIGMA * torch.randn(stream.truth.shape)
+        motion = Motion(torch.zeros(2, 16, 24), confidence)
+        state = smooth_latent(stream.state, fresh, seconds=1 / RATE, stability=1.0, motion=motion)
+        assert state.mean[..., :12].equal(fresh[..., :12])
+        assert not state.mean[..., 12:].equal(fresh[..., 12:])
+
+    def test_a_fade_is_followed_no_slower_than_by_the_time_constant(self):
+        stream = Stream()
+        stream.step(count=30)
+        for _ in range(100):
+            stream.truth = stream.truth + 0.1 * SIGMA
+            stream.step()
+        assert abs(float(stream.error.mean())) < 1.1 * 0.1 * SIGMA * time_constant(0.5) * RATE
+
+    def test_a_noiseless_scene_is_followed_exactly(self):
+        stream = Stream(sigma=0.0)
+        stream.step(count=5)
+        assert float(stream.error.abs().max()) == 0.0
+        stream.truth = stream.truth.flip(-1)
+        stream.step()
+        assert float(stream.error.abs().max()) < 1e-4
+
+
+class TestEdges:
+    def test_stability_zero_is_the_identity(self):
+        mean = torch.randn(1, 3, 5, 7)
+        state = LatentState.fresh(torch.randn(1, 3, 5, 7))
+        assert smooth_latent(state, mean, seconds=0.04, stability=0.0).mean is mean
+        values = {"table": torch.rand(1, 3, 256)}
+        assert smooth_globals({"table": torch.rand(1, 3, 256)}, values, seconds=0.04, stability=0.0)["table"].equal(
+            values["table"]
+        )
+
+    def test_another_size_is_another_scene(self):
+        mean = torch.randn(1, 3, 5, 7)
+        assert smooth_latent(LatentState.fresh(torch.zeros(1, 3, 6, 7)), mean, seconds=0.04, stability=1.0).mean is mean
+        assert smooth_latent(None, mean, seconds=0.04, stability=1.0).mean is mean
+
+    def test_one_decision_for_the_frame_follows_the_clock(self):
+        results = []
+        for rate in (10, 60):
+            state = LatentState.fresh(torch.zeros(1, 4))
+            for _ in range(rate):
+                state = smooth_latent(state, torch.ones(1, 4), seconds=1 / rate, stability=0.5)
+            results.append(float(state.mean[0, 0]))
+        assert results[0] == pytest.approx(1 - math.exp(-1 / time_constant(0.5)), abs=1e-5)
+        assert results[1] == pytest.approx(results[0], abs=1e-5)
+
+    def test_the_prior_s_own_spread_limits_the_noise(self):
+        stream = Stream(sigma=2.0)
+        for _ in range(30):
+            noisy = stream.truth + 2.0 * torch.randn(stream.truth.shape, generator=stream.generator)
+            stream.state = smooth_latent(stream.state, noisy, seconds=1 / RATE, stability=0.5, std=1.0)
+        assert float(stream.state.noise.max()) <= 1.0
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_reduced_precision_stays_what_it_is(self, dtype):
+        state = None
+        for seed in range(4):
+            mean = torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(seed)).to(dtype)
+            motion = Motion(torch.full((2, 6, 6), 0.3), torch.full((6, 6), 0.9))
+            state = smooth_latent(state, mean, seconds=0.04, stability=0.5, motion=motion)
+        assert state.mean.dtype == dtype
+        assert bool(state.mean.isfinite().all())
+
+    def test_continues_bit_exactly_from_arrays(self, tmp_path):
+        stream = Stream(3)
+        state = stream.step(count=7)
+        np.savez(tmp_path / "state.npz", **state.to_arrays())
+        with np.load(tmp_path / "state.npz") as file:
+            back = LatentState.from_arrays(dict(file))
+        mean = torch.randn(stream.truth.shape)
+        one, other = (smooth_latent(s, mean, seconds=0.04, stability=0.5) for s in (state, back))
+        assert one.mean.equal(other.mean)
+        assert one.variance.equal(other.variance)
+        assert one.noise.equal(other.noise)
+        assert one.age == other.age == 8
+
+
+class TestGlobals:
+    def test_a_table_moves_over_by_the_clock(self):
+        before, after = torch.zeros(1, 3, 256), torch.ones(1, 3, 256)
+        result = smooth_globals({"table": before}, {"table": after}, seconds=0.65, stability=0.5)
+        assert float(result["table"][0, 0, 0]) == pytest.approx(1 - math.exp(-1))
+        assert smooth_globals(None, {"table": after}, seconds=0.1, stability=0.5)["table"].equal(after)
+
+
+class TestNoise:
+    def test_it_goes_with_the_scene_and_stays_noise(self):
+        noise = torch.randn(1, 2, 8, 10, generator=torch.Generator().manual_seed(0))
+        slow = Motion(torch.tensor([0.25, 0.0])[:, None, None].expand(2, 8, 10), torch.ones(8, 10))
+        origin = None
+        for _ in range(8):
+            origin = carry_origin(origin, slow)
+        moved = look_up_noise(noise, origin)
+        assert moved.equal(noise.roll(-2, -1))  # eight quarters are two whole positions, nothing is interpolated
+
+    def test_new_content_gets_the_noise_of_its_place(self):
+        noise = torch.randn(1, 2, 8, 10)
+        confidence = torch.ones(8, 10)
+        confidence[:4] = 0.0
+        origin = carry_origin(None, Motion(torch.full((2, 8, 10), 3.0), confidence))
+        assert look_up_noise(noise, origin)[..., :4, :].equal(noise[..., :4, :])
+
+
+class TestCodes:
+    codebook = torch.tensor([[0.0], [1.0], [5.0]])
+
+    def nearest(self, latent: torch.Tensor) -> torch.Tensor:
+        return (latent - self.codebook.view(1, 3, 1, 1)).abs().argmin(1)
+
+    def steady(self, value: float, previous: int, margin: float) -> int:
+        latent = torch.full((1, 1, 1, 1), value)
+        before = torch.full((1, 1, 1), previous)
+        return int(steady_codes(latent, self.nearest(latent), before, codebook=self.codebook, margin=margin))
+
+    def test_a_code_holds_until_another_is_nearer_by_the_margin(self):
+        assert self.steady(0.52, 0, 0.3) == 0
+        assert self.steady(0.52, 1, 0.3) == 1
+        assert self.steady(0.60, 0, 0.3) == 1
+        assert self.steady(4.9, 0, 0.3) == 2
+
+    def test_off(self):
+        assert self.steady(0.52, 0, 0.0) == 1
+        nearest = torch.zeros(1, 2, 2, dtype=torch.int64)
+        args = {"codebook": self.codebook, "margin": 0.5}
+        assert steady_codes(torch.zeros(1, 1, 2, 2), nearest, None, **args) is nearest
+
+    def test_carried_codes_do_not_flicker_in_noise(self):
+        generator = torch.Generator().manual_seed(0)
+        changes = {}
+        for margin in (0.0, 0.4):
+            codes, count = None, 0
+            for _ in range(20):
+                latent = 0.5 + 0.02 * torch.randn(1, 1, 8, 8, generator=generator)
+                new = steady_codes(latent, self.nearest(latent), codes, codebook=self.codebook, margin=margin)
+                count += 0 if codes is None else int((new != codes).sum())
+                codes = warp(new, torch.zeros(2, 8, 8), nearest=True)
+            changes[margin] = count
+        assert changes[0.0] > 300
+        assert changes[0.4] < 5
+
+
+class TestWarmStart:
+    def test_the_network_that_is_right_finds_the_picture_again(self):
+        clean, noise = torch.rand(1, 3, 4, 4), torch.randn(1, 3, 4, 4)
+        state = renoise(clean, noise, alpha_bar=0.6)
+        assert float(state.var()) > 0.1
+        back, rest = blend_clean(state, noise, torch.zeros_like(clean), weight=0.0, alpha_bar=0.6)
+        torch.testing.assert_close(back, clean)
+        assert rest.equal(noise)
+
+    def test_weight_by_place_and_a_consistent_state(self):
+        clean, noise, carried = (torch.randn(1, 3, 4, 4) for _ in range(3))
+        state = renoise(clean, noise, alpha_bar=0.3)
+        weight = torch.zeros(4, 4)
+        weight[:2] = 1.0
+        blended, rest = blend_clean(state, noise, carried, weight=weight, alpha_bar=0.3)
+        torch.testing.assert_close(blended[..., :2, :], carried[..., :2, :])
+        torch.testing.assert_close(blended[..., 2:, :], clean[..., 2:, :])
+        torch.testing.assert_close(renoise(blended, rest, alpha_bar=0.3), state)
+
+    def test_nothing_to_noise(self):
+        clean = torch.rand(1, 3, 4, 4)
+        assert renoise(clean, torch.randn(1, 3, 4, 4), alpha_bar=1.0).equal(clean)
