@@ -3,11 +3,13 @@
 The torch functions of the same names in :mod:`~streamlight.models.tonenet.tone` and
 :mod:`~streamlight.models.tonenet.denoiser` are the reference; these equal them but for rounding, and know neither
 gradients nor other devices. They release the GIL and start no threads.
+
+Constants of other modules come in as arguments: numba's cache would not see them change.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from numba import njit
 from torch import Tensor
 
 from streamlight.models.tonenet import denoiser, tone
-from streamlight.models.tonenet.tone import KNOTS, SATURATION_KNOTS
+from streamlight.models.tonenet.arithmetic import exp, log, log1p
 
 # No reassociation: it would cancel what the logarithm is careful about.
 _options: dict[str, Any] = {
@@ -25,22 +27,23 @@ _options: dict[str, Any] = {
     "boundscheck": False,
     "error_model": "numpy",  # a check for division by zero keeps a loop from being vectorised
 }
-_inline: dict[str, Any] = {**_options, "inline": "always"}
 _f = np.float32
 _i = np.int32
 
 
-def shrink(low: Tensor) -> Tensor:
-    """See :func:`~streamlight.models.tonenet.tone.shrink`."""
+def survey(low: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """See :func:`~streamlight.models.tonenet.tone.survey`."""
     low = low.contiguous()
-    rows, columns = tone.GRID
-    out = torch.empty(*low.shape[:2], rows, columns)
+    count, (rows, columns) = len(low), tone.GRID
+    small, features = torch.empty(count, 3, rows, columns), torch.empty(count, 5, rows, columns)
+    gain, shares = torch.empty(count), torch.empty(count, tone.BINS)
     edges = [
-        (np.arange(count) * size // count, -(-np.arange(1, count + 1) * size // count))
-        for count, size in ((rows, low.shape[2]), (columns, low.shape[3]))
+        (np.arange(cells) * size // cells, -(-np.arange(1, cells + 1) * size // cells))
+        for cells, size in ((rows, low.shape[2]), (columns, low.shape[3]))
     ]
-    _shrink(low.flatten(0, 1).numpy(), *edges[0], *edges[1], out.flatten(0, 1).numpy())
-    return out
+    _shrink(low.flatten(0, 1).numpy(), *edges[0], *edges[1], small.flatten(0, 1).numpy())
+    _survey(small.numpy(), tone.MAX_GAIN, tone.BEND, features.numpy(), gain.numpy(), shares.numpy())
+    return features, gain, shares
 
 
 def apply_tone(
@@ -48,10 +51,21 @@ def apply_tone(
 ) -> tuple[Tensor, Tensor]:
     """See :func:`~streamlight.models.tonenet.tone.apply_tone`."""
     low, latent = low.contiguous(), latent.contiguous()
-    bend = tone.bend(latent[:, 0].exp())
-    scalars = torch.stack([bend, torch.expm1(bend), tone.doubt_scale(noise, like=bend)], 1)
+    doubt = tone.doubt_scale(noise, like=latent[:, 0])
+    curve, saturation = latent[:, 1:].split([tone.KNOTS, tone.SATURATION_KNOTS, 2], dim=1)[:2]
     out, gain = torch.empty_like(low), torch.empty_like(low[:, :1])
-    _tone(low.numpy(), latent.numpy(), scalars.numpy(), _f(strength), out.numpy(), gain.numpy())
+    _tone(
+        low.numpy(),
+        latent.numpy(),
+        curve.contiguous().numpy(),
+        saturation.contiguous().numpy(),
+        doubt.numpy(),
+        _f(strength),
+        _f(tone.CHROMA_FLOOR),
+        _f(tone.NEAR_BLACK),
+        out.numpy(),
+        gain.numpy(),
+    )
     return out, gain
 
 
@@ -73,64 +87,17 @@ def merge(toned: Tensor, answer: Tensor, gain: Tensor, noise: Tensor) -> Tensor:
     bits = answer.view(torch.int16).numpy().view(np.uint16) if half else answer.view(torch.int32).numpy()
     out = torch.empty_like(toned, memory_format=torch.contiguous_format)
     scale = (noise * denoiser.TRUST).numpy()
-    _merge(toned.contiguous().numpy(), bits, _i(16 if half else 0), gain.contiguous().numpy(), scale, out.numpy())
+    _merge(
+        toned.contiguous().numpy(),
+        bits,
+        _i(16 if half else 0),
+        _f(denoiser.SHARE_SCALE),
+        _f(denoiser.SHARE_BIAS),
+        gain.contiguous().numpy(),
+        scale,
+        out.numpy(),
+    )
     return out
-
-
-# Mathematics. Without a vector library numba calls exp and log once for each pixel; these vectorise.
-
-_LOG2_E: Final = _f(1.44269504)
-_LN_2_HIGH: Final = _f(0.693359375)
-_LN_2_LOW: Final = _f(-2.12194440e-4)
-_LN_2: Final = _f(0.69314718)
-
-
-@njit(**_inline)
-def _log1p(t):  # type: ignore[no-untyped-def]
-    """log(1 + t) for t > -0.25, with the relative accuracy that small t need; 1.5e-7."""
-    bits = _f(t + _f(1.0)).view(_i)
-    exponent = (bits - _i(0x3F400000)) >> _i(23)
-    mantissa = _i(bits - (exponent << _i(23))).view(_f)  # [0.75, 1.5)
-    return _log_near_1(t if exponent == 0 else mantissa - _f(1.0)) + _f(exponent) * _LN_2
-
-
-@njit(**_inline)
-def _log(u):  # type: ignore[no-untyped-def]
-    """log(u) for normal u > 0."""
-    bits = _f(u).view(_i)
-    exponent = (bits - _i(0x3F400000)) >> _i(23)
-    return _log_near_1(_i(bits - (exponent << _i(23))).view(_f) - _f(1.0)) + _f(exponent) * _LN_2
-
-
-@njit(**_inline)
-def _log_near_1(f):  # type: ignore[no-untyped-def]
-    """log(1 + f) for f in [-0.25, 0.5]."""
-    p = _f(0.05425942529)
-    p = p * f - _f(0.120915211)
-    p = p * f + _f(0.1499683244)
-    p = p * f - _f(0.16822814)
-    p = p * f + _f(0.1997555392)
-    p = p * f - _f(0.2499326355)
-    p = p * f + _f(0.3333360253)
-    p = p * f - _f(0.5000006599)
-    p = p * f + _f(1.0)
-    return p * f
-
-
-@njit(**_inline)
-def _exp(x):  # type: ignore[no-untyped-def]
-    """exp(x), relative accuracy 1.5e-7; ends at e^±87."""
-    x = min(max(x, _f(-87.0)), _f(87.0))
-    n = np.floor(x * _LOG2_E + _f(0.5))
-    r = x - n * _LN_2_HIGH - n * _LN_2_LOW
-    p = _f(0.001394976924)
-    p = p * r + _f(0.008375961219)
-    p = p * r + _f(0.04166620025)
-    p = p * r + _f(0.1666640538)
-    p = p * r + _f(0.5000000114)
-    p = p * r + _f(1.0)
-    p = p * r + _f(1.0)
-    return p * _i((_i(n) + _i(127)) << _i(23)).view(_f)
 
 
 # Each loop below writes one or two rows and reads few, because LLVM gives up vectorising where it would need more than
@@ -152,38 +119,53 @@ def _polyline(knots, z, out):  # type: ignore[no-untyped-def]
 
 
 @njit(**_options)
-def _tone(low, latent, scalars, strength, out, gain):  # type: ignore[no-untyped-def]
+def _tone(low, latent, curves, saturations, doubts, strength, floor, near_black, out, gain):  # type: ignore[no-untyped-def]
     """``(N, 3, H, W)`` tone-mapped into ``out``, the gain of luma into ``gain``.
 
     Args:
         low: The dark picture.
-        latent: ``(N, LATENT)``.
-        scalars: For each picture λ of the base curve, e^λ - 1, and the size of the doubt about chroma.
+        latent: ``(N, LATENT)``, of which the first and the last two are read.
+        curves: Knots of the correction.
+        saturations: Those of the saturation.
+        doubts: Size of the doubt about chroma, ``(N,)``.
         strength: Exponent of all gains.
+        floor: Added to luma where chroma is measured by it.
+        near_black: Luma up to which chroma is doubted.
         out: The bright picture.
         gain: ``(N, 1, H, W)``.
     """
     height, width = low.shape[2:]
     luma, z, correction, factor = np.empty(width, _f), np.empty(width, _f), np.empty(width, _f), np.empty(width, _f)
     for n in range(low.shape[0]):
-        curve, saturation = latent[n, 1 : 1 + KNOTS], latent[n, 1 + KNOTS : 1 + KNOTS + SATURATION_KNOTS]
-        bend, steep, doubt = scalars[n, 0], scalars[n, 1], scalars[n, 2] * strength
+        bend, steep = _bend(np.exp(latent[n, 0]))
+        doubt = doubts[n] * strength
         for y in range(height):
             bright, lift = out[n, 0, y], gain[n, 0, y]
             _coordinate(low[n, 0, y], bend, steep, luma, z)
-            _polyline(curve, z, correction)
+            _polyline(curves[n], z, correction)
             _brighten(luma, z, correction, bright, lift)
-            _polyline(saturation, z, correction)
-            _color_gain(luma, bright, correction, factor)
+            _polyline(saturations[n], z, correction)
+            _color_gain(luma, bright, correction, floor, factor)
             if strength != _f(1.0):
                 _power(lift, strength)
                 _power(factor, strength)
                 for x in range(width):
                     bright[x] = luma[x] * lift[x]
-            _believe(luma, lift, low[n, 1, y], low[n, 2, y], doubt, factor)
+            _believe(luma, lift, low[n, 1, y], low[n, 2, y], near_black, doubt, factor)
             for c in range(1, 3):
-                cast = strength * latent[n, KNOTS + SATURATION_KNOTS + c]
+                cast = strength * latent[n, latent.shape[1] - 3 + c]
                 _color(low[n, c, y], luma, bright, factor, cast, strength, out[n, c, y])
+
+
+@njit(**_options)
+def _bend(gain):  # type: ignore[no-untyped-def]
+    """λ of the base curve, as :func:`~streamlight.models.tonenet.tone.bend` finds it, and e^λ - 1."""
+    gain = np.float64(gain)
+    value = 2.0 * np.log(gain) + 1e-3
+    for _ in range(7):
+        value -= (np.expm1(value) - gain * value) / max(np.exp(value) - gain, 1e-4)
+    value = max(value, 1e-3)
+    return _f(value), _f(np.expm1(value))
 
 
 @njit(**_options)
@@ -191,39 +173,39 @@ def _coordinate(dark, bend, steep, luma, z):  # type: ignore[no-untyped-def]
     for x in range(dark.shape[0]):
         luma[x] = max(dark[x], _f(0.0))
     for x in range(dark.shape[0]):
-        z[x] = _log1p(steep * luma[x]) / bend
+        z[x] = log1p(steep * luma[x]) / bend
 
 
 @njit(**_options)
 def _brighten(luma, z, correction, bright, gain):  # type: ignore[no-untyped-def]
     """The curve, its shoulder, and the gain that comes of them."""
     for x in range(luma.shape[0]):
-        value = z[x] * _exp(correction[x])
+        value = z[x] * exp(correction[x])
         over = max(value - _f(0.85), _f(0.0))
-        value = value - over + _f(0.15) * (_f(1.0) - _exp(over * _f(-1.0 / 0.15)))
+        value = value - over + _f(0.15) * (_f(1.0) - exp(over * _f(-1.0 / 0.15)))
         bright[x] = max(value, luma[x])
     for x in range(luma.shape[0]):
         gain[x] = (bright[x] + _f(1e-3)) / (luma[x] + _f(1e-3))
 
 
 @njit(**_options)
-def _color_gain(luma, bright, saturation, out):  # type: ignore[no-untyped-def]
+def _color_gain(luma, bright, saturation, floor, out):  # type: ignore[no-untyped-def]
     for x in range(luma.shape[0]):
-        out[x] = max(bright[x] / (luma[x] + _f(tone.CHROMA_FLOOR)), _f(1.0)) * _exp(saturation[x])
+        out[x] = max(bright[x] / (luma[x] + floor), _f(1.0)) * exp(saturation[x])
 
 
 @njit(**_options)
 def _power(values, exponent):  # type: ignore[no-untyped-def]
     """Raise values, which are positive, to a power."""
     for x in range(values.shape[0]):
-        values[x] = _exp(exponent * _log(values[x]))
+        values[x] = exp(exponent * log(values[x]))
 
 
 @njit(**_options)
-def _believe(luma, gain, blue, red, doubt, factor):  # type: ignore[no-untyped-def]
+def _believe(luma, gain, blue, red, near_black, doubt, factor):  # type: ignore[no-untyped-def]
     """Multiply the gain of chroma by the trust in it."""
     for x in range(luma.shape[0]):
-        near = max(_f(2.0) - luma[x] * _f(2.0 / tone.NEAR_BLACK), _f(0.0))
+        near = max(_f(2.0) - luma[x] * (_f(2.0) / near_black), _f(0.0))
         steps = (near + min((gain[x] - _f(1.0)) * _f(0.25), _f(1.0))) * doubt
         energy = blue[x] * blue[x] + red[x] * red[x]
         factor[x] *= energy / (energy + steps * steps + _f(1e-12))
@@ -235,6 +217,58 @@ def _color(dark, luma, bright, factor, cast, strength, out):  # type: ignore[no-
         chroma = dark[x] * factor[x] + cast * (bright[x] - luma[x])
         share = chroma / min(max(_f(1.0) - bright[x], _f(0.02)), _f(0.5))
         out[x] = chroma / np.sqrt(_f(1.0) + strength * share * share)
+
+
+@njit(**_options)
+def _survey(small, max_gain, steeper, features, gain, shares):  # type: ignore[no-untyped-def]
+    """Facts about coarse pictures (N, 3, h, w), see :func:`survey`."""
+    rows, columns = small.shape[2:]
+    bins = shares.shape[1]
+    logs, sums, luma = np.empty(columns, _f), np.empty((2, columns), _f), np.empty(columns, _f)
+    for n in range(small.shape[0]):
+        sums[:] = _f(0.0)
+        for i in range(rows):
+            _add_levels(small[n, 0, i], logs, sums[0], sums[1])
+        mean, log_mean = np.float64(0.0), np.float64(0.0)
+        for j in range(columns):
+            mean += sums[0, j]
+            log_mean += sums[1, j]
+        geometric = np.exp(log_mean / (rows * columns)) - 0.01
+        straight = 0.4 / (0.5 * mean / (rows * columns) + 0.5 * geometric + 0.004)
+        gain[n] = 1.0 + steeper * (min(max(straight, 1.0), max_gain) - 1.0)
+        bend, steep = _bend(gain[n])
+        features[n, 4] = np.log2(gain[n]) / _f(5.0)
+        shares[n] = _f(0.0)
+        for i in range(rows):
+            z, plain = features[n, 0, i], features[n, 3, i]
+            _coordinate(small[n, 0, i], bend, steep, luma, z)
+            for c in range(1, 3):
+                _weigh_chroma(small[n, c, i], luma, gain[n], features[n, c, i])
+            for j in range(columns):
+                shares[n, min(_i(z[j] * _f(bins)), bins - 1)] += _f(1.0)
+            for j in range(columns):
+                z[j] = z[j] * _f(1.4) - _f(0.7)
+            for j in range(columns):
+                plain[j] = luma[j] - _f(0.3)
+        for k in range(bins):
+            shares[n, k] = np.sqrt(shares[n, k] / _f(rows * columns))
+
+
+@njit(**_options)
+def _add_levels(luma, logs, levels, log_levels):  # type: ignore[no-untyped-def]
+    """Add a row of luma, and its logarithms, to sums of columns."""
+    for x in range(luma.shape[0]):
+        logs[x] = min(max(luma[x], _f(0.0)), _f(1.0))
+    for x in range(luma.shape[0]):
+        levels[x] += logs[x]
+    for x in range(luma.shape[0]):
+        log_levels[x] += log(logs[x] + _f(0.01))
+
+
+@njit(**_options)
+def _weigh_chroma(chroma, luma, gain, out):  # type: ignore[no-untyped-def]
+    for x in range(chroma.shape[0]):
+        out[x] = chroma[x] * (_f(2.0) * gain / (_f(1.0) + luma[x] * gain))
 
 
 @njit(**_options)
@@ -309,7 +343,7 @@ def _facts(luma, gain, first, second):  # type: ignore[no-untyped-def]
         first[x] = np.sqrt(max((luma[2 * x] + luma[2 * x + 1]) * _f(0.25), _f(0.0)) + _f(1e-4)) - _f(0.4)
     for x in range(second.shape[0]):
         mean = (gain[2 * x] + gain[2 * x + 1]) * _f(0.25)
-        second[x] = _log(mean + _f(0.1)) * _f(0.2 * 1.4426950408889634)
+        second[x] = log(mean + _f(0.1)) * _f(0.2 * 1.4426950408889634)
 
 
 @njit(**_options)
@@ -327,7 +361,7 @@ def _interleave(bits, out):  # type: ignore[no-untyped-def]
 
 
 @njit(**_options)
-def _merge(toned, answer, shift, gain, scale, out):  # type: ignore[no-untyped-def]
+def _merge(toned, answer, shift, share_scale, share_bias, gain, scale, out):  # type: ignore[no-untyped-def]
     """Blurs by shares and residuals (N, H/2, W/2, 16), as bits of a float but for the last ``shift``, weighted."""
     height, width = toned.shape[2:]
     columns = answer.shape[2]
@@ -347,7 +381,7 @@ def _merge(toned, answer, shift, gain, scale, out):  # type: ignore[no-untyped-d
                 for k in range(4):
                     for x in range(columns):
                         small_bits[x] = _i(source[x, 12 + k]) << shift
-                    _share(small, shares[k])
+                    _share(small, share_scale, share_bias, shares[k])
             for c in range(3):
                 for ahead in range(0 if y == 0 else y + 2, min(y + 3, height)):
                     above = toned[n, c, ahead - 1] if ahead > 0 else nothing
@@ -383,10 +417,9 @@ def _inverse_counts(width, radius):  # type: ignore[no-untyped-def]
 
 
 @njit(**_options)
-def _share(answer, out):  # type: ignore[no-untyped-def]
+def _share(answer, scale, bias, out):  # type: ignore[no-untyped-def]
     for x in range(answer.shape[0]):
-        value = answer[x] * _f(-denoiser.SHARE_SCALE) - _f(denoiser.SHARE_BIAS)
-        answer[x] = _f(1.0) / (_f(1.0) + _exp(value))
+        answer[x] = _f(1.0) / (_f(1.0) + exp(-(answer[x] * scale + bias)))
     for x in range(answer.shape[0]):
         out[2 * x] = answer[x]
         out[2 * x + 1] = answer[x]

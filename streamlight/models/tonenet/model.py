@@ -12,7 +12,7 @@ from streamlight.errors import ConfigError
 from streamlight.models.protocol import Condition, ModelCard, Prior
 from streamlight.models.tonenet.denoiser import merge, pack
 from streamlight.models.tonenet.network import TonenetNetwork
-from streamlight.models.tonenet.tone import LATENT, apply_tone, shrink
+from streamlight.models.tonenet.tone import LATENT, apply_tone, survey
 
 Look = Literal["night", "day"]
 
@@ -82,8 +82,8 @@ class Tonenet:
         low = condition.low
         with torch.inference_mode():
             look = low.new_full((len(low),), LOOKS[self.look])
-            small = _steps(low).shrink(low)
-            return Prior(self.network.tone.choose(small, condition.features["noise"], look))
+            facts = _steps(low).survey(low)
+            return Prior(self.network.tone.choose(*facts, condition.features["noise"], look))
 
     def decode(self, latent: Tensor, condition: Condition, *, strength: float = 1.0) -> Tensor:
         """Tone-map and denoise ``condition.low``; strength scales all gains in the log domain, 0 gives ``low`` back."""
@@ -102,7 +102,7 @@ class Tonenet:
 class _Reference:
     """The steps that go over pixels, on any device; see :mod:`~streamlight.models.tonenet.kernels` for the others."""
 
-    shrink = staticmethod(shrink)
+    survey = staticmethod(survey)
     apply_tone = staticmethod(apply_tone)
     pack = staticmethod(pack)
     merge = staticmethod(merge)

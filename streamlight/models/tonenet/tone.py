@@ -22,9 +22,11 @@ LATENT: Final = 1 + KNOTS + SATURATION_KNOTS + 2
 GRID: Final = (96, 144)
 """Rows and columns of the picture that the network decides on."""
 
-_BINS: Final = 32
-_MAX_GAIN: Final = 20.0
-_BEND: Final = 1.8
+BINS: Final = 32
+"""Of the histogram that it decides on."""
+
+MAX_GAIN: Final = 20.0
+BEND: Final = 1.8
 """How much steeper the curve starts than a straight gain of the same effect, because it bends."""
 
 _MAX_LOG_GAIN: Final = 3.0
@@ -44,8 +46,8 @@ def black_gain(luma: Tensor) -> Tensor:
     """
     flat = luma.flatten(1).clamp(0.0, 1.0)
     geometric = (flat + 0.01).log().mean(1).exp() - 0.01
-    straight = (0.4 / (0.5 * flat.mean(1) + 0.5 * geometric + 0.004)).clamp(1.0, _MAX_GAIN)
-    return 1.0 + _BEND * (straight - 1.0)
+    straight = (0.4 / (0.5 * flat.mean(1) + 0.5 * geometric + 0.004)).clamp(1.0, MAX_GAIN)
+    return 1.0 + BEND * (straight - 1.0)
 
 
 def coordinate(luma: Tensor, gain: Tensor) -> Tensor:
@@ -120,9 +122,24 @@ def doubt_scale(noise: Tensor | None, *, like: Tensor) -> Tensor:
     return _DOUBT * (1.25 - noise * (2.0 / _CODE)).clamp(0.3, 1.0)
 
 
-def shrink(low: Tensor) -> Tensor:
-    """The coarse picture, of :data:`GRID`, that :class:`ToneNet` decides on: ``(N, 3, H, W)`` averaged over cells."""
-    return F.adaptive_avg_pool2d(low, GRID)
+def survey(low: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What :class:`ToneNet` decides on.
+
+    Args:
+        low: ``(N, 3, H, W)`` YCbCr.
+
+    Returns:
+        Features of a coarse copy, ``(N, 5, *GRID)``; the gain of black, ``(N,)``; square root of the share of pixels in
+        each bin of the curve's coordinate, ``(N, BINS)``.
+    """
+    small = F.adaptive_avg_pool2d(low, GRID)
+    luma = small[:, :1].clamp_min(0.0)
+    k = black_gain(luma)
+    gain = k[:, None, None, None]
+    z = coordinate(luma, k)
+    chroma = small[:, 1:] * (2.0 * gain / (1.0 + luma * gain))
+    features = torch.cat([z * 1.4 - 0.7, chroma, luma - 0.3, z.new_zeros(z.shape) + gain.log2() / 5.0], 1)
+    return features, k, _histogram(z)
 
 
 def shoulder(value: Tensor) -> Tensor:
@@ -156,7 +173,7 @@ class ToneNet(nn.Module):
             self.stages.append(nn.Conv2d(before, width, 3, stride=2, padding=1))
             before = width
         self.mix = nn.Conv2d(before, before, 3, padding=1)
-        self.hidden = nn.Linear(2 * before + _BINS + 3, hidden)
+        self.hidden = nn.Linear(2 * before + BINS + 3, hidden)
         self.hidden2 = nn.Linear(hidden, hidden)
         self.head = nn.Linear(hidden, LATENT - 1)
         for module in self.modules():
@@ -175,22 +192,16 @@ class ToneNet(nn.Module):
             noise: Standard deviation of its luma noise, ``(N,)``.
             look: 0 for night to 1 for day, ``(N,)``.
         """
-        return self.choose(shrink(low), noise, look)
+        return self.choose(*survey(low), noise, look)
 
-    def choose(self, small: Tensor, noise: Tensor, look: Tensor) -> Tensor:
-        """The same for a picture that :func:`shrink` has made."""
-        luma = small[:, :1].clamp_min(0.0)
-        k = black_gain(luma)
-        gain = k[:, None, None, None]
-        z = coordinate(luma, k)
-        chroma = small[:, 1:] * (2.0 * gain / (1.0 + luma * gain))
-        x = torch.cat([z * 1.4 - 0.7, chroma, luma - 0.3, z.new_zeros(z.shape) + gain.log2() / 5.0], 1)
+    def choose(self, x: Tensor, k: Tensor, histogram: Tensor, noise: Tensor, look: Tensor) -> Tensor:
+        """The same for a picture that :func:`survey` has seen."""
         for stage in self.stages:
             x = F.leaky_relu(stage(x), 0.1)
         x = F.leaky_relu(self.mix(x), 0.1)
         level = (noise * k).clamp(1e-4, 1.0).log2() / 5.0 + 1.0
         facts = torch.stack([k.log2() / 5.0, level, look * 2.0 - 1.0], 1)
-        x = torch.cat([x.mean((2, 3)), x.amax((2, 3)), _histogram(z), facts], 1)
+        x = torch.cat([x.mean((2, 3)), x.amax((2, 3)), histogram, facts], 1)
         x = F.leaky_relu(self.hidden(x), 0.1)
         x = F.leaky_relu(self.hidden2(x), 0.1)
         curve, rest = self.head(x).split([KNOTS, SATURATION_KNOTS + 2], dim=1)
@@ -201,6 +212,6 @@ class ToneNet(nn.Module):
 
 def _histogram(z: Tensor) -> Tensor:
     """Square root of the share of pixels in each of the bins, ``(N, bins)``."""
-    index = (z.flatten(1) * _BINS).long().clamp(0, _BINS - 1)
-    counts = z.new_zeros(len(z), _BINS).scatter_add_(1, index, torch.ones_like(z).flatten(1))
+    index = (z.flatten(1) * BINS).long().clamp(0, BINS - 1)
+    counts = z.new_zeros(len(z), BINS).scatter_add_(1, index, torch.ones_like(z).flatten(1))
     return (counts / index.shape[1]).sqrt()
