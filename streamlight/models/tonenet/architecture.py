@@ -35,7 +35,8 @@ def build(
     config = deduce(weights.tensors)
     network = assemble(lambda: TonenetNetwork(config), weights)
     working = as_dtype(fastest_dtype() if dtype is None else dtype, CARD)
-    network.denoiser.to(dtype=working, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.denoiser.to(dtype=working)
     if denoiser not in ("on", "off"):
         raise ConfigError(f"denoiser must be on or off, got {denoiser!r}")
     return Tonenet(

@@ -109,7 +109,7 @@ class _Reference:
 
 
 def _steps(low: Tensor) -> Any:
-    if low.device.type != "cpu" or low.dtype != torch.float32:
+    if low.device.type != "cpu" or low.dtype != torch.float32 or low.requires_grad:
         return _Reference
     from streamlight.models.tonenet import kernels  # numba takes its time to import, and other models do without
 
