@@ -82,8 +82,8 @@ class Tonenet:
         low = condition.low
         with torch.inference_mode():
             look = low.new_full((len(low),), LOOKS[self.look])
-            facts = _steps(low).survey(low)
-            return Prior(self.network.tone.choose(*facts, condition.features["noise"], look))
+            features, gain, histogram = _steps(low).survey(low)
+            return Prior(self.network.tone.choose(features, gain, histogram, condition.features["noise"], look))
 
     def decode(self, latent: Tensor, condition: Condition, *, strength: float = 1.0) -> Tensor:
         """Tone-map and denoise ``condition.low``; strength scales all gains in the log domain, 0 gives ``low`` back."""

@@ -195,7 +195,7 @@ class ToneNet(nn.Module):
         return self.choose(*survey(low), noise, look)
 
     def choose(self, x: Tensor, k: Tensor, histogram: Tensor, noise: Tensor, look: Tensor) -> Tensor:
-        """The same for a picture that :func:`survey` has seen."""
+        """The same for what :func:`survey` gives, ``x``, ``k`` and ``histogram``."""
         for stage in self.stages:
             x = F.leaky_relu(stage(x), 0.1)
         x = F.leaky_relu(self.mix(x), 0.1)
