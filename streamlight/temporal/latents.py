@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,16 +15,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamlight.temporal.motion import Motion, warp
+from streamlight.temporal.motion import Motion, box_mean, warp
 from streamlight.temporal.smoothing import blend_prior
 
-_SURPRISE: Final = 4.0
+_SURPRISE: Final = 3.0
 """Squared innovations up to this many times the expected are noise; what is above is a change of the scene."""
+
+_LAG: Final = 8.0
+"""How hard the gain is raised where innovations keep their sign, that is, where the mean lags behind."""
+
+_WHITE: Final = 0.1
+"""Covariance of one innovation with what the last one left, as a share of their variance, that may be chance."""
 
 _LEARNING: Final = 0.05
 """Share of a frame in the estimate of how noisy a model's latent is."""
 
-_UNEVEN: Final = 6.0
+_UNEVEN: Final = 4.0
 """A place can be this many times as noisy (variance) as others; more is something that keeps moving."""
 
 _TINY: Final = 1e-10
@@ -36,36 +42,30 @@ class LatentState:
 
     Attributes:
         mean: Smoothed mean, ``(1, C, h, w)``, or ``(1, K)`` for a model that decides on the frame as a whole.
-        variance: Variance of ``mean`` about the truth, ``(1, 1, h, w)``; falls while nothing moves.
-        noise: Variance of one frame's mean about the truth, as measured on this stream, ``(1, 1, h, w)``.
+        left: Part of the last innovation that the gain left out; same shape, unfolded.
+        maps: Per position, ``(1, 3, H, W)`` unfolded: the variance of ``mean`` about the truth, which falls while
+            nothing moves; the variance of one frame's mean, as measured on this stream; and the covariance of
+            innovations that follow each other, above 0 where the mean lags behind.
         age: Frames since the last reset.
     """
 
     mean: Tensor
-    variance: Tensor
-    noise: Tensor
+    left: Tensor | None = None
+    maps: Tensor | None = None
     age: int = 1
-
-    @classmethod
-    def fresh(cls, mean: Tensor) -> LatentState:
-        """The state after a first frame: its mean as it is, the noise unknown."""
-        unknown = torch.zeros_like(mean[:, :1], dtype=torch.float32)
-        return cls(mean, unknown, unknown)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """A copy as named arrays, enough to continue bit-exactly."""
-        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "age"}
-        return {name: value.detach().cpu().numpy().copy() for name, value in arrays.items()} | {
-            "age": np.asarray(self.age)
-        }
+        tensors = {"mean": self.mean, "left": self.left, "maps": self.maps}
+        arrays = {name: value.detach().cpu().numpy().copy() for name, value in tensors.items() if value is not None}
+        return arrays | {"age": np.asarray(self.age)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], *, device: str | torch.device = "cpu") -> LatentState:
         """The inverse of :meth:`to_arrays`."""
-        mean, variance, noise = (
-            torch.from_numpy(np.array(arrays[name])).to(device) for name in ("mean", "variance", "noise")
-        )
-        return cls(mean, variance, noise, int(arrays["age"]))
+        names = ("mean", "left", "maps")
+        tensors = {name: torch.from_numpy(np.array(arrays[name])).to(device) for name in names if name in arrays}
+        return cls(**tensors, age=int(arrays["age"]))
 
 
 def time_constant(stability: float) -> float:
@@ -79,15 +79,18 @@ def smooth_latent(
     *,
     seconds: float,
     stability: float,
-    std: Tensor | float = 0.0,
+    std: float = 0.0,
     motion: Motion | None = None,
+    fold: int = 1,
 ) -> LatentState:
     """One step of a Kalman filter per position whose noise is learnt and whose surprises are believed.
 
     The old mean is carried along the motion. Its difference to the new one, the innovation, is compared with what
-    noise would make: below, the new frame counts as one more sample of the same thing; above, the excess is taken for
-    a change and raises the gain towards 1, as does missing confidence in the motion. Where nothing happens the gain
-    falls from 1/2, 1/3, … to that of exponential smoothing with :func:`time_constant`, at any frame rate.
+    noise would make. Below, the new frame counts as one more sample of the same thing. Above, the excess is taken for
+    a change and raises the gain towards 1; so do innovations that keep their sign from frame to frame (those of a
+    filter that keeps up are white: Mehra, IEEE TAC 15(2), 1970), and missing confidence in the motion. Where nothing
+    happens the gain falls from 1/2, 1/3, … to that of exponential smoothing with :func:`time_constant`, at any frame
+    rate.
 
     A latent without positions is one decision on the whole frame (an exposure, a curve) and is smoothed with the time
     constant alone: eyes, too, take their time.
@@ -99,35 +102,59 @@ def smooth_latent(
         stability: 0 returns ``mean`` itself, bit for bit; 1 smooths most.
         std: Standard deviation of the prior: the noise of its mean is at most this; 0 for no limit.
         motion: From the frame before, of any size; None where nothing moves.
+        fold: Where the latent is a picture folded space to depth (``pixel_unshuffle``) by this factor, motion is
+            followed by its pixels, not by its coarse positions.
     """
     if state is None or state.mean.shape != mean.shape or stability <= 0.0:
-        return LatentState.fresh(mean)
+        return LatentState(mean)
     memory = time_constant(stability)
     if mean.ndim < 4:
         smoothed = blend_prior(state.mean, mean, seconds=seconds, time_constant=memory)
-        return LatentState(smoothed, state.variance, state.noise, state.age + 1)
-    before, variance, noise = state.mean, state.variance, state.noise
+        return LatentState(smoothed, age=state.age + 1)
+    least = 1.0 - math.exp(-max(seconds, 0.0) / memory)
+    before, left, maps = _unfold(state.mean, fold), state.left, state.maps
     sure: Tensor | float = 1.0
     if motion is not None and not motion.still:
-        motion = motion.resized(*mean.shape[-2:])
-        before, variance, noise = (warp(value, motion.flow) for value in (before, variance, noise))
+        motion = motion.resized(*before.shape[-2:])
         sure = motion.confidence
-    innovation = _mean3((mean - before).float().square().mean(1, keepdim=True))
-    if state.age == 1:  # the first pair of frames says how noisy the latent is: it holds the noise twice
-        noise = (0.5 * _quantile(innovation, 0.75)).expand_as(innovation)
-        variance = noise
-    least = 1.0 - math.exp(-max(seconds, 0.0) / memory)
+        before = warp(before, motion.flow)
+        left = None if left is None else warp(left, motion.flow)
+        maps = None if maps is None else warp(maps, motion.flow)
+    innovation = _unfold(mean, fold) - before
+    keep, maps = _gain(innovation.float(), left, maps, least=least, sure=sure, std=std, age=state.age)
+    left = (keep * innovation).to(mean.dtype)
+    smoothed = mean - (F.pixel_unshuffle(left, fold) if fold > 1 else left)
+    return LatentState(smoothed, left, maps, state.age + 1)
+
+
+def _gain(
+    innovation: Tensor,
+    left: Tensor | None,
+    maps: Tensor | None,
+    *,
+    least: float,
+    sure: Tensor | float,
+    std: float,
+    age: int,
+) -> tuple[Tensor, Tensor]:
+    """Share of the old mean to keep, ``(1, 1, H, W)``, 1 less the gain; and the maps of the next state."""
+    square = box_mean(innovation.square().mean(1, keepdim=True), 3)
+    if maps is None or left is None:  # the first pair of frames says how noisy the latent is: it holds the noise twice
+        noise = (0.5 * _level(square)).expand_as(square)
+        variance, trend = noise, torch.zeros_like(noise)
+    else:
+        variance, noise, trend = maps.split(1, dim=1)
+        trend = trend + 0.2 * (box_mean((innovation * left).mean(1, keepdim=True), 3) - trend)
     drift = noise * (least**2 / max(1.0 - least, 1e-6))  # of a random walk whose steady gain is `least`
     expected = (variance + drift + noise).clamp_min(_TINY)
-    predicted = variance + drift + (innovation - _SURPRISE * expected).clamp_min(0.0)
+    change = (square - _SURPRISE * expected).clamp_min(0.0) + _LAG * (trend - _WHITE * expected).clamp_min(0.0)
+    predicted = variance + drift + change
     keep = sure * (noise.clamp_min(_TINY) / (predicted + noise).clamp_min(_TINY)).clamp_max(1.0)
-    smoothed = mean + (keep * (before - mean)).to(mean.dtype)
     variance = keep.square() * predicted + (1.0 - keep).square() * noise
-    learned = noise + _LEARNING * sure * (innovation.minimum(_SURPRISE * expected) - expected)
-    learned = learned.minimum(_UNEVEN * _quantile(learned, 0.75)).clamp_min(_TINY)
-    limit = torch.as_tensor(std, device=mean.device).float().square()
-    learned = torch.where(limit > 0, learned.minimum(limit), learned)
-    return LatentState(smoothed, variance, learned, state.age + 1)
+    seen = (square - trend.clamp_min(0.0)).minimum(_SURPRISE * expected)
+    noise = noise + max(_LEARNING, 1.0 / (age + 1)) * sure * (seen - expected)
+    noise = noise.minimum(_UNEVEN * _level(noise)).clamp(_TINY, std**2 if std else math.inf)
+    return keep, torch.cat([variance, noise, trend], dim=1)
 
 
 def smooth_globals(
@@ -226,10 +253,12 @@ def blend_clean(
     return clean + shift, predicted_noise - (signal / spread) * shift
 
 
-def _quantile(values: Tensor, share: float) -> Tensor:
-    flat = values.flatten()
-    return flat.kthvalue(max(1, round(share * flat.numel()))).values
+def _unfold(latent: Tensor, fold: int) -> Tensor:
+    return F.pixel_shuffle(latent, fold) if fold > 1 else latent
 
 
-def _mean3(image: Tensor) -> Tensor:
-    return F.avg_pool2d(image, 3, stride=1, padding=1, count_include_pad=False)
+def _level(values: Tensor) -> Tensor:
+    """What three quarters of the positions are below, from some thousands of them."""
+    step = max(1, min(values.shape[-2:]) // 48)
+    flat = values[..., ::step, ::step].flatten()
+    return flat.kthvalue(max(1, round(0.75 * flat.numel()))).values

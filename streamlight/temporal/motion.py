@@ -56,7 +56,8 @@ class Motion:
         """The same motion on a picture or latent of another size, displacements in its pixels."""
         if self.confidence.shape == (height, width):
             return self
-        confidence = F.interpolate(self.confidence[None, None], (height, width), mode="area")[0, 0]
+        mode = "area" if height < self.confidence.shape[0] else "bilinear"
+        confidence = F.interpolate(self.confidence[None, None], (height, width), mode=mode)[0, 0]
         return Motion(_resize_flow(self.flow, height, width), confidence, self.still)
 
     def after(self, earlier: Motion) -> Motion:
@@ -70,7 +71,7 @@ class Motion:
 def warp(image: Tensor, flow: Tensor, *, nearest: bool = False) -> Tensor:
     """``image`` carried along ``flow``: ``result(p) = image(p + flow(p))``, exactly where the flow is whole.
 
-    Outside of the picture its border is repeated.
+    Outside of the picture its border is repeated. Displacements may be rounded to 1/32 of a pixel (OpenCV).
 
     Args:
         image: ``(…, H, W)``, a picture, latent, or map of indices.
@@ -79,6 +80,8 @@ def warp(image: Tensor, flow: Tensor, *, nearest: bool = False) -> Tensor:
     """
     height, width = image.shape[-2:]
     flow = _resize_flow(flow, height, width)
+    if image.device.type == "cpu" and image.dtype == torch.float32 and not nearest:
+        return _remap(image, flow)
     x = (torch.arange(width, device=flow.device) + flow[0]).clamp(0, width - 1)
     y = (torch.arange(height, device=flow.device)[:, None] + flow[1]).clamp(0, height - 1)
     if nearest:
@@ -129,11 +132,11 @@ def estimate_motion(luma: Tensor, previous: Tensor, noise: Tensor | float) -> Mo
 
 def _judge(new: Tensor, old: Tensor, forward: Tensor, backward: Tensor, *, change: Tensor, expected: Tensor) -> Motion:
     """Prefer standing still where motion explains nothing, and say how far each displacement can be believed."""
-    carried, *behind = _sample(torch.cat([old[None], backward]), forward)
+    carried, *behind = warp(torch.cat([old[None], backward]), forward)
     residual = (new - carried).square()
     # Noise that was underestimated, or light that changed everywhere, must not pass for bad matches.
     level = torch.maximum(expected, 2.2 * torch.minimum(residual, change).flatten().median())
-    residual, change = _mean(torch.stack([residual, change])[:, None], 5).squeeze(1)
+    residual, change = box_mean(torch.stack([residual, change])[:, None], 5).squeeze(1)
     moved = change > residual + _BENEFIT * level
     back = (forward + torch.stack(behind)).square().sum(0)
     tolerance = 0.5 + 0.04 * forward.square().sum(0)
@@ -177,11 +180,11 @@ def _search_torch(pair: Tensor) -> tuple[Tensor, Tensor]:
             dx, dy = (0.5 * (a + b) for a, b in zip(_gradient(moved), _gradient(level), strict=True))
             dt = moved - level
             products = torch.cat([dx * dx, dx * dy, dy * dy, dx * dt, dy * dt], dim=1)
-            xx, xy, yy, xt, yt = _mean(products, _WINDOW).unbind(1)
+            xx, xy, yy, xt, yt = box_mean(products, _WINDOW).unbind(1)
             floor = 1e-5 + 0.02 * (xx + yy)
             xx, yy = xx + floor, yy + floor
             step = torch.stack([xy * yt - yy * xt, xy * xt - xx * yt], dim=1) / (xx * yy - xy * xy)[:, None]
-            flow = _mean(flow + step.clamp(-2.0, 2.0), 3)
+            flow = box_mean(flow + step.clamp(-2.0, 2.0), 3)
     first, second = (_resize_flow(one, *pair.shape[-2:]) for one in flow)
     return first, second
 
@@ -205,19 +208,18 @@ def _pick(image: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return image.flatten(-2).index_select(-1, index).view(image.shape)
 
 
-def _sample(image: Tensor, flow: Tensor) -> Tensor:
-    """:func:`warp` of ``(C, h, w)`` for estimates: faster on the CPU, to 1/32 of a pixel."""
-    if image.device.type != "cpu":
-        return warp(image, flow)
+def _remap(image: Tensor, flow: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     x = flow[0].numpy() + np.arange(width, dtype=np.float32)
     y = flow[1].numpy() + np.arange(height, dtype=np.float32)[:, None]
-    stacked = np.ascontiguousarray(image.numpy().transpose(1, 2, 0))
-    carried = cv2.remap(stacked, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return torch.from_numpy(carried).permute(2, 0, 1)
+    planes = image.contiguous().numpy().reshape(-1, height, width)
+    carried = np.empty_like(planes)
+    for plane, target in zip(planes, carried, strict=True):
+        cv2.remap(plane, x, y, cv2.INTER_LINEAR, dst=target, borderMode=cv2.BORDER_REPLICATE)
+    return torch.from_numpy(carried).view(image.shape)
 
 
-def _mean(image: Tensor, size: int) -> Tensor:
+def box_mean(image: Tensor, size: int) -> Tensor:
     """Box mean of ``(N, C, h, w)``, the border repeated."""
     if image.device.type == "cpu":
         flat = image.contiguous().numpy().reshape(-1, *image.shape[-2:])
@@ -242,4 +244,4 @@ def _shrink(image: Tensor, factor: int) -> Tensor:
 
 def _smooth(image: Tensor) -> Tensor:
     """``(N, 1, h, w)``, a triangle of 5 x 5."""
-    return _mean(_mean(image, 3), 3)
+    return box_mean(box_mean(image, 3), 3)
