@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
 import cv2
@@ -31,6 +31,9 @@ _FLOOR: Final = 0.25 / 219.0
 """Error of 8-bit, compressed pictures that no smoothing removes, as a standard deviation; noise dithers it away."""
 
 _LEVELS, _ROUNDS, _WINDOW = 3, 3, 9
+
+_OF_THREAD = threading.local()
+"""OpenCV's search keeps buffers and releases the GIL: one for each thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Motion:
         """This motion (b to c) behind an ``earlier`` one (a to b): from a to c, without blurring in between."""
         if self.still or earlier.still:
             return earlier if self.still else self
+        earlier = earlier.resized(*self.confidence.shape)
         flow = self.flow + warp(earlier.flow, self.flow)
         return Motion(flow, self.confidence * warp(earlier.confidence, self.flow))
 
@@ -122,7 +126,7 @@ def estimate_motion(luma: Tensor, previous: Tensor, noise: Tensor | float) -> Mo
     height, width = new.shape
     if new.device.type == "cpu" and float(change.max()) < _STILL**2 * float(expected):
         return Motion.none(height, width)
-    toned = torch.stack([new, old])
+    toned = torch.stack([new, old]).clamp_min(0.0)
     toned = toned / (toned + toned.mean() + 1e-3)  # brightens the dark by up to 1 / mean, keeps lamps from saturating
     if min(height, width) < 16:
         return Motion(torch.zeros(2, height, width).to(new), (change < _LOST * expected).float())  # too small to tell
@@ -157,11 +161,13 @@ def _search_cpu(pair: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.ascontiguousarray(first)), torch.from_numpy(np.ascontiguousarray(second))
 
 
-@cache
 def _dense_inverse_search() -> cv2.DISOpticalFlow:
+    if hasattr(_OF_THREAD, "search"):
+        return _OF_THREAD.search
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     search.setFinestScale(1)
     search.setVariationalRefinementIterations(0)
+    _OF_THREAD.search = search
     return search
 
 

@@ -84,7 +84,7 @@ class TestEstimate:
     @pytest.mark.parametrize("size", [(1, 1), (3, 40), (15, 15), (33, 17)])
     def test_any_size_and_any_value(self, size):
         generator = torch.Generator().manual_seed(0)
-        for values in (torch.zeros(size), torch.ones(size), torch.rand(size, generator=generator)):
+        for values in (torch.zeros(size), torch.ones(size), torch.rand(size, generator=generator) - 0.5):
             motion = estimate_motion(values, torch.rand(size, generator=generator), 1.0 * CODE)
             assert bool(motion.flow.isfinite().all())
             assert bool(((motion.confidence >= 0) & (motion.confidence <= 1)).all())
@@ -121,3 +121,4 @@ class TestWarp:
         assert bool((both.flow == 3.0).all())
         assert bool((both.confidence == 0.25).all())
         assert step.after(Motion.none(12, 12)) is step
+        assert Motion.none(12, 12).after(step) is step
