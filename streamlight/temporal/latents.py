@@ -41,7 +41,8 @@ class LatentState:
     """What is known of a stream's latent.
 
     Attributes:
-        mean: Smoothed mean, ``(1, C, h, w)``, or ``(1, K)`` for a model that decides on the frame as a whole.
+        mean: Smoothed mean, ``(1, C, h, w)``, or ``(1, K)`` for a model that decides on the frame as a whole. float32
+            (in reduced precision small gains would be rounded to nothing), but a first frame's as it is.
         left: Part of the last innovation that the gain left out; same shape, unfolded.
         maps: Per position, ``(1, 3, H, W)`` unfolded: the variance of ``mean`` about the truth, which falls while
             nothing moves; the variance of one frame's mean, as measured on this stream; and the covariance of
@@ -57,7 +58,10 @@ class LatentState:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """A copy as named arrays, enough to continue bit-exactly."""
         tensors = {"mean": self.mean, "left": self.left, "maps": self.maps}
-        arrays = {name: value.detach().cpu().numpy().copy() for name, value in tensors.items() if value is not None}
+        # bfloat16 is unknown to numpy, and nothing is lost by widening it.
+        arrays = {
+            name: value.detach().float().cpu().numpy().copy() for name, value in tensors.items() if value is not None
+        }
         return arrays | {"age": np.asarray(self.age)}
 
     @classmethod
@@ -109,10 +113,10 @@ def smooth_latent(
         return LatentState(mean)
     memory = time_constant(stability)
     if mean.ndim < 4:
-        smoothed = blend_prior(state.mean, mean, seconds=seconds, time_constant=memory)
+        smoothed = blend_prior(state.mean.float(), mean.float(), seconds=seconds, time_constant=memory)
         return LatentState(smoothed, age=state.age + 1)
     least = 1.0 - math.exp(-max(seconds, 0.0) / memory)
-    before, left, maps = _unfold(state.mean, fold), state.left, state.maps
+    before, left, maps = _unfold(state.mean.float(), fold), state.left, state.maps
     sure: Tensor | float = 1.0
     if motion is not None and not motion.still:
         motion = motion.resized(*before.shape[-2:])
@@ -120,10 +124,10 @@ def smooth_latent(
         before = warp(before, motion.flow)
         left = None if left is None else warp(left, motion.flow)
         maps = None if maps is None else warp(maps, motion.flow)
-    innovation = _unfold(mean, fold) - before
-    keep, maps = _gain(innovation.float(), left, maps, least=least, sure=sure, std=std, age=state.age)
-    left = (keep * innovation).to(mean.dtype)
-    smoothed = mean - (F.pixel_unshuffle(left, fold) if fold > 1 else left)
+    innovation = _unfold(mean.float(), fold) - before
+    keep, maps = _gain(innovation, left, maps, least=least, sure=sure, std=std, age=state.age)
+    left = keep * innovation
+    smoothed = mean.float() - (F.pixel_unshuffle(left, fold) if fold > 1 else left)
     return LatentState(smoothed, left, maps, state.age + 1)
 
 

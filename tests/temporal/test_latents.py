@@ -201,14 +201,15 @@ class TestEdges:
         assert float(stream.state.maps[:, 1].max()) <= 1.0
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    def test_reduced_precision_stays_what_it_is(self, dtype):
-        state = None
-        for seed in range(4):
-            mean = torch.randn(1, 3, 6, 6, generator=torch.Generator().manual_seed(seed)).to(dtype)
-            motion = Motion(torch.full((2, 6, 6), 0.3), torch.full((6, 6), 0.9))
-            state = smooth_latent(state, mean, seconds=0.04, stability=0.5, motion=motion)
-        assert state.mean.dtype == dtype
-        assert bool(state.mean.isfinite().all())
+    def test_reduced_precision_does_not_stall(self, dtype, tmp_path):
+        generator, state = torch.Generator().manual_seed(0), None
+        truth = torch.full((1, 3, 6, 6), 0.7)
+        for _ in range(100):
+            mean = (truth + SIGMA * torch.randn(truth.shape, generator=generator)).to(dtype)
+            motion = Motion(torch.full((2, 6, 6), 0.3), torch.full((6, 6), 1.0))
+            state = smooth_latent(state, mean, seconds=1 / RATE, stability=1.0, motion=motion)
+        assert float((state.mean - truth).abs().mean()) < 0.25 * SIGMA
+        np.savez(tmp_path / "state.npz", **state.to_arrays(), **{"first": LatentState(mean).to_arrays()["mean"]})
 
     def test_continues_bit_exactly_from_arrays(self, tmp_path):
         stream = Stream(3)
