@@ -15,7 +15,7 @@ import numpy as np
 _TOP: Final = 200.0
 _MOST: Final = 40.0
 _COARSE: Final = (64, 36)
-_SHIFT: Final = 5
+_SHIFT: Final = 2
 _FLAT: Final = 1e-3
 
 
@@ -64,9 +64,9 @@ def brightened(luma: np.ndarray, following: np.ndarray, *, black: float = 16.0) 
 def same_shot(now: np.ndarray, following: np.ndarray, *, black: float = 16.0) -> bool:
     """Whether two neighbouring frames show one view: no cut lies between them.
 
-    A cut changes both the light and what is drawn in it: reduced to 64x36 pixels, luma differs by a sixth of its mean
-    or more, and its logarithm less its 7x7 mean correlates by less than 0.4 at every shift of up to 5 pixels. A lamp
-    that goes on changes the light alone, something that passes a part of the picture alone.
+    A cut changes both the light and what is drawn in it: reduced to 64x36 pixels, luma differs by an eighth of its
+    mean or more, and its logarithm less its 7x7 mean correlates by less than 0.3 at every shift of up to 2 pixels. A
+    lamp that goes on changes the light alone, something that passes a part of the picture alone.
 
     Args:
         now: ``(H, W)`` 8-bit codes.
@@ -75,13 +75,13 @@ def same_shot(now: np.ndarray, following: np.ndarray, *, black: float = 16.0) ->
     """
     small = [cv2.resize(p.astype(np.float32), _COARSE, interpolation=cv2.INTER_AREA) - black for p in (now, following)]
     level = float(small[0].mean() + small[1].mean()) / 2.0
-    if float(np.abs(small[0] - small[1]).mean()) < (max(level, 0.0) + 1.0) / 6.0:
+    if float(np.abs(small[0] - small[1]).mean()) < (max(level, 0.0) + 1.0) / 8.0:
         return True
     one, other = (_structure(p) for p in small)
     inner = one[_SHIFT:-_SHIFT, _SHIFT:-_SHIFT]
     if min(float(inner.std()), float(other.std())) < _FLAT:
         return True  # nothing is drawn in one of them: black, or a flash
-    return float(cv2.matchTemplate(other, inner, cv2.TM_CCOEFF_NORMED).max()) >= 0.4
+    return float(cv2.matchTemplate(other, inner, cv2.TM_CCOEFF_NORMED).max()) >= 0.3
 
 
 def _structure(luma: np.ndarray) -> np.ndarray:
