@@ -134,6 +134,28 @@ def flicker(levels: Levels, *, cuts: Sequence[int] = ()) -> float | None:
     return float(found.mean()) if found.size else None
 
 
+def light_jumps(levels: Levels, *, cuts: Sequence[int] = ()) -> list[int]:
+    """Frames at which the light of a scene jumps: a lamp goes on, a headlight appears.
+
+    Give the levels of a reference or source, and the result to other measures beside the cuts: what a lamp does to the
+    picture is no flicker of the enhancer, and would hide it.
+
+    Args:
+        levels: ``(T,)``, above black.
+        cuts: Frames that begin a new shot; they are none of these.
+
+    Returns:
+        Frames whose level differs from that of the frame before by more than 2 % of the mean level and four times the
+        median difference together.
+    """
+    level = np.asarray(levels, np.float64)
+    change = np.abs(np.diff(level))
+    if not change.size:
+        return []
+    found = np.nonzero(change > 0.02 * abs(float(level.mean())) + 4.0 * float(np.median(change)))[0] + 1
+    return [int(frame) for frame in found if frame not in set(cuts)]
+
+
 def best_gain(levels: Levels, guide: Levels) -> float:
     """The factor k that brings k times the guide nearest to the levels, by least squares; 1 for a black guide."""
     guide = np.asarray(guide, np.float64)

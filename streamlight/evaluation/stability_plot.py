@@ -53,7 +53,7 @@ def write_plot(path: str | Path, report: StabilityReport) -> None:
 def draw_plot(report: StabilityReport) -> np.ndarray:
     """``(1200, 1600, 3)`` uint8 BGR."""
     seconds = np.array(report.seconds)
-    sheet = _Sheet(float(seconds[-1]))
+    sheet = _Sheet(float(seconds[-1]), [seconds[cut] for cut in report.cuts], [seconds[jump] for jump in report.jumps])
     roles = [role for role in _COLORS if role in report.series]
     levels = {role: (seconds, np.array(report.series[role].levels)) for role in roles}
     jumps = {role: _jumps(seconds, report.series[role].levels, report.cuts) for role in roles}
@@ -61,11 +61,11 @@ def draw_plot(report: StabilityReport) -> np.ndarray:
         role: (seconds[1:], 1e3 * np.array([np.nan if e is None else e for e in report.series[role].warp_error]))
         for role in roles
     }
-    cuts = [float(seconds[cut]) for cut in report.cuts]
     sheet.head(report, roles)
-    sheet.panel(0, "mean luma above black, codes of 8 bit", levels, cuts)
-    sheet.panel(1, "flicker: |second difference| of mean luma, codes", jumps, cuts, smooth=True)
-    sheet.panel(2, "warping error, x 0.001", errors, cuts, smooth=True, last=True)
+    sheet.panel(0, "mean luma above black, codes of 8 bit", levels)
+    sheet.panel(1, "flicker: |second difference| of mean luma, codes", jumps, smooth=True)
+    sheet.panel(2, "warping error, x 0.001", errors, smooth=True)
+    sheet.foot()
     return sheet.picture()
 
 
@@ -79,8 +79,8 @@ def _jumps(seconds: np.ndarray, levels: Sequence[float], cuts: Sequence[int]) ->
 class _Sheet:
     """A white page with three panels below one another."""
 
-    def __init__(self, end: float) -> None:
-        self._end = max(end, 1e-6)
+    def __init__(self, end: float, cuts: Sequence[float], jumps: Sequence[float]) -> None:
+        self._end, self._cuts, self._jumps = max(end, 1e-6), cuts, jumps
         self._page = np.full((SIZE[1] * _FINE, SIZE[0] * _FINE, 3), _PAPER, np.uint8)
         self._height = (SIZE[1] - _TOP - _BOTTOM - 2 * _GAP) / 3
 
@@ -94,52 +94,60 @@ class _Sheet:
         for role in reversed(roles):
             figures = report.figures[role]
             text = role
-            if figures.warp_error is not None:
-                text += f": E_warp {1e3 * figures.warp_error:.3f}"
-            if figures.flicker is not None:
-                text += f", flicker {figures.flicker:.3f}"
+            if figures.flicker_steady is not None:
+                text += f": flicker {figures.flicker_steady:.3f}"
+            if figures.warp_error_steady is not None:
+                text += f", E_warp {1e3 * figures.warp_error_steady:.3f}"
             self._line([(x, 84.0), (x + 40, 84.0)], _COLORS[role], 4)
             x = self._text(text, x + 52, 90, 0.62) + 48
 
-    def panel(
-        self,
-        row: int,
-        title: str,
-        curves: dict[str, _Curve],
-        cuts: Sequence[float],
-        *,
-        smooth: bool = False,
-        last: bool = False,
-    ) -> None:
-        """One panel; with ``smooth`` the curves are pale and their running means bold."""
+    def panel(self, row: int, title: str, curves: dict[str, _Curve], *, smooth: bool = False) -> None:
+        """One panel; with ``smooth`` the curves are pale, and their running means where the light is steady bold."""
         top = _TOP + row * (self._height + _GAP)
         values = np.concatenate([value[np.isfinite(value)] for _, value in curves.values()])
-        high = float(np.percentile(values, 99.7)) * 1.12 if values.size else 0.0
-        high = max(high, float(values.max()) * 0.25 if values.size else 0.0) or 1.0
-        end = self._end
-        scale = _Scale(top, self._height, end, high)
+        high = 1.12 * float(values.max()) if values.size else 0.0
+        if smooth and values.size:  # a lamp must not press all the rest down to the axis
+            steady = np.concatenate([self._steady(*curve) for curve in curves.values()])
+            high = min(high, 2.0 * float(np.percentile(steady[np.isfinite(steady)], 99))) if steady.size else high
+        scale = _Scale(top, self._height, self._end, high if high > 0.0 else 1.0)
+        self._grid(scale, top, high if high > 0.0 else 1.0)
+        for role, (time, value) in curves.items():
+            color = _COLORS[role]
+            self._curve(scale, time, value, _pale(color) if smooth else color, 1 if smooth else 2)
+        for role, (time, value) in curves.items() if smooth else ():
+            self._curve(scale, time, _running(self._steady(time, value), there=value), _COLORS[role], 2.5)
+        self._line([(_LEFT, top), (_LEFT, top + self._height), (SIZE[0] - _RIGHT, top + self._height)], _INK, 1.5)
+        self._text(title, _LEFT, top - 14, 0.62)
+
+    def foot(self) -> None:
+        """What the axis and the broken lines are."""
+        y = SIZE[1] - _BOTTOM + 54
+        self._text("seconds", SIZE[0] - _RIGHT, y, 0.55, right=True)
+        told = ["figures, and bold running means, without jumps of light"]
+        told += ["dashed: cut, nothing is compared across it"] if self._cuts else []
+        told += ["dotted: the light of the scene jumps, higher peaks are cut off"] if self._jumps else []
+        self._text("; ".join(told), _LEFT, y, 0.55)
+
+    def _steady(self, time: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """The values with those that see a jump of the light taken out."""
+        step = self._end / max(len(time), 1)
+        out = value.copy()
+        for jump in self._jumps:
+            out[np.abs(time - jump + 0.5 * step) < 1.2 * step] = np.nan
+        return out
+
+    def _grid(self, scale: _Scale, top: float, high: float) -> None:
         for tick in _ticks(0.0, high, 5):
             y = scale.y(tick)
             self._line([(_LEFT, y), (SIZE[0] - _RIGHT, y)], _FAINT, 1)
             self._text(f"{tick:g}", _LEFT - 14, y + 6, 0.55, right=True)
-        for tick in _ticks(0.0, end, 10):
+        for tick in _ticks(0.0, self._end, 10):
             x = scale.x(tick)
             self._line([(x, top), (x, top + self._height)], _FAINT, 1)
             self._text(f"{tick:g}", x, top + self._height + 26, 0.55, middle=True)
-        for cut in cuts:
-            self._dashes(scale.x(cut), top)
-        for role, (time, value) in curves.items():
-            color = _COLORS[role]
-            self._curve(scale, time, value, _pale(color) if smooth else color, 1 if smooth else 2)
-        if smooth:
-            for role, (time, value) in curves.items():
-                self._curve(scale, time, _running(value), _COLORS[role], 2.5)
-        self._line([(_LEFT, top), (_LEFT, top + self._height), (SIZE[0] - _RIGHT, top + self._height)], _INK, 1.5)
-        self._text(title, _LEFT, top - 14, 0.62)
-        if last:
-            self._text("seconds", SIZE[0] - _RIGHT, top + self._height + 54, 0.55, right=True)
-            if cuts:
-                self._text("dashed: cut, nothing is compared across it", _LEFT, top + self._height + 54, 0.55)
+        for times, every, length, width in ((self._cuts, 12.0, 6.0, 1.5), (self._jumps, 9.0, 2.0, 1.0)):
+            for time in times:
+                self._dashes(scale.x(time), top, every=every, length=length, width=width)
 
     def _curve(self, scale: _Scale, time: np.ndarray, value: np.ndarray, color: tuple[int, ...], width: float) -> None:
         points: list[tuple[float, float]] = []
@@ -158,9 +166,9 @@ class _Sheet:
         fine = np.rint(np.array(points) * _FINE * (1 << shift)).astype(np.int32)
         cv2.polylines(self._page, [fine], False, color, round(width * _FINE), cv2.LINE_AA, shift)
 
-    def _dashes(self, x: float, top: float) -> None:
-        for y in np.arange(top, top + self._height, 12.0):
-            self._line([(x, y), (x, min(y + 6, top + self._height))], _CUT, 1.5)
+    def _dashes(self, x: float, top: float, *, every: float, length: float, width: float) -> None:
+        for y in np.arange(top, top + self._height, every):
+            self._line([(x, y), (x, min(y + length, top + self._height))], _CUT, width)
 
     def _text(
         self, text: str, x: float, y: float, size: float, *, weight: int = 1, right: bool = False, middle: bool = False
@@ -197,14 +205,14 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
     return [round(k * step, 9) for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
-def _running(value: np.ndarray) -> np.ndarray:
-    """Mean over a fiftieth of the clip, of what is there; gaps stay."""
+def _running(value: np.ndarray, *, there: np.ndarray) -> np.ndarray:
+    """Mean over a fiftieth of the clip, of what is known of ``value``; gaps of ``there`` stay gaps."""
     reach = max(2, len(value) // 100)
-    there = np.isfinite(value)
+    known = np.isfinite(value)
     kernel = np.ones(min(2 * reach + 1, len(value)))
-    total = np.convolve(np.where(there, value, 0.0), kernel, "same")
-    count = np.convolve(there.astype(float), kernel, "same")
-    return np.where(there, total / np.maximum(count, 1.0), np.nan)
+    total = np.convolve(np.where(known, value, 0.0), kernel, "same")
+    count = np.convolve(known.astype(float), kernel, "same")
+    return np.where(np.isfinite(there) & (count > 0.5), total / np.maximum(count, 1.0), np.nan)
 
 
 def _pale(color: tuple[int, ...]) -> tuple[int, ...]:

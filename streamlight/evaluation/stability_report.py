@@ -17,7 +17,9 @@ DEFINITIONS: Final = {
     "mabd_distance": "mean square error between the vector of those and the reference's",
     "brightness": "mean, variance and mean square of level less the reference's level",
     "flicker": "mean of the absolute second difference of the levels, codes of 8 bit; not across cuts",
-    "flicker_ratio": "the same over that of the guide scaled to the result's brightness",
+    "steady": "warp_error_steady, flicker_steady: the same without the frames at which the level of the guide jumps, "
+    "as when a lamp goes on: by more than 2 % of its mean and four times its median change together",
+    "flicker_ratio": "flicker_steady over that of the guide scaled to the result's brightness",
     "flicker_relative": "standard deviation of the level less its 31-frame running mean, relative to its mean",
     "noise": "standard deviation over time in the still part of the picture, codes of 8 bit, per shot",
     "drift": "of the level less the guide's scaled to it: change from the first to the last window of at most 10 s, "
@@ -35,10 +37,12 @@ class Figures:
 
     level: float
     warp_error: float | None
+    warp_error_steady: float | None
     mabd: float
     mabd_distance: float | None
     brightness: Brightness | None
     flicker: float | None
+    flicker_steady: float | None
     flicker_ratio: float | None
     flicker_relative: float | None
     noise: float | None
@@ -70,6 +74,7 @@ class StabilityReport:
         size: ``"1280x720"``.
         seconds: Time of each frame behind the first.
         cuts: Frames that begin a new shot.
+        jumps: Frames at which the light of the guide jumps.
         visible: Share of the pixels that the warping error looks at.
         still: Share of the still part, mean over the shots.
         figures: By role.
@@ -82,6 +87,7 @@ class StabilityReport:
     size: str
     seconds: list[float]
     cuts: list[int]
+    jumps: list[int]
     visible: float
     still: float
     figures: dict[str, Figures]
@@ -94,7 +100,10 @@ class StabilityReport:
     def summary(self) -> str:
         """A Markdown table, one column a file."""
         columns = [[role, *_column(figures)] for role, figures in self.figures.items()]
-        names = [f"{self.size}, {len(self.seconds)} frames, {len(self.cuts)} cuts", *_ROWS]
+        names = [
+            f"{self.size}, {len(self.seconds)} frames, {len(self.cuts)} cuts, {len(self.jumps)} jumps of light",
+            *_ROWS,
+        ]
         lines = [f"| {' | '.join(cells)} |" for cells in zip(names, *columns, strict=True) if any(cells[1:])]
         return "\n".join([lines[0], "|---|" + "---:|" * len(columns), *lines[1:]])
 
@@ -102,11 +111,13 @@ class StabilityReport:
 _ROWS: Final = (
     "mean luma above black",
     "E_warp, x 0.001",
+    "E_warp, steady light",
     "MABD",
     "MABD distance",
     "brightness difference, mean",
     "brightness difference, variance",
     "flicker",
+    "flicker, steady light",
     "flicker over guide's",
     "flicker, relative, %",
     "temporal noise",
@@ -126,11 +137,13 @@ def _column(f: Figures) -> list[str]:
     values: list[tuple[float | None, float, int]] = [
         (f.level, 1, 2),
         (f.warp_error, 1e3, 4),
+        (f.warp_error_steady, 1e3, 4),
         (f.mabd, 1, 3),
         (f.mabd_distance, 1, 4),
         (bright.mean if bright else None, 1, 3),
         (bright.variance if bright else None, 1, 4),
         (f.flicker, 1, 4),
+        (f.flicker_steady, 1, 4),
         (f.flicker_ratio, 1, 3),
         (f.flicker_relative, 100, 3),
         (f.noise, 1, 3),

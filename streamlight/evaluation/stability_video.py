@@ -132,6 +132,7 @@ class _Meter:
         self._first = 0.0
         self._seconds: list[float] = []
         self._cuts: list[int] = []
+        self._jumps: list[int] = []
         self._visible: list[float] = []
 
     def add(self, frames: dict[Role, Frame]) -> None:
@@ -199,6 +200,7 @@ class _Meter:
     def report(self, command: str, files: dict[Role, str], size: str) -> StabilityReport:
         """The figures, after the last frame."""
         self._end_shot()
+        self._jumps = stability.light_jumps(self._tracks[self._guide].levels, cuts=self._cuts)
         figures: dict[str, Figures] = {role: self._figures(role) for role in self._roles}
         series: dict[str, Series] = {
             role: Series(track.levels, track.mabd, track.warp_error) for role, track in self._tracks.items()
@@ -210,6 +212,7 @@ class _Meter:
             size=size,
             seconds=self._seconds,
             cuts=self._cuts,
+            jumps=self._jumps,
             visible=math.fsum(self._visible) / max(len(self._visible), 1),
             still=weighted(self._stills) or 0.0,
             figures=figures,
@@ -219,7 +222,8 @@ class _Meter:
     def _figures(self, role: Role) -> Figures:
         track, guide = self._tracks[role], self._tracks[self._guide]
         own, cuts = track.levels, self._cuts
-        told = [error for error in track.warp_error if error is not None]
+        breaks = [*cuts, *self._jumps]
+        steady = [error for frame, error in enumerate(track.warp_error, 1) if frame not in breaks]
         compared = "reference" in self._roles and role != "reference"
         reference = self._tracks["reference"] if compared else track
         other = np.array(guide.levels)
@@ -227,12 +231,14 @@ class _Meter:
         aside = track is not guide
         return Figures(
             level=math.fsum(own) / len(own),
-            warp_error=math.fsum(told) / len(told) if told else None,
+            warp_error=_mean(track.warp_error),
+            warp_error_steady=_mean(steady),
             mabd=math.fsum(track.mabd) / len(track.mabd),
             mabd_distance=stability.mabd_distance(track.mabd, reference.mabd) if compared else None,
             brightness=stability.brightness_difference(own, reference.levels) if compared else None,
             flicker=stability.flicker(own, cuts=cuts),
-            flicker_ratio=stability.flicker_ratio(own, other, cuts=cuts) if aside else None,
+            flicker_steady=stability.flicker(own, cuts=breaks),
+            flicker_ratio=stability.flicker_ratio(own, other, cuts=breaks) if aside else None,
             flicker_relative=_relative_flicker(own, cuts),
             noise=weighted(track.noise),
             drift=stability.drift(apart, self._seconds) if aside else None,
@@ -261,3 +267,7 @@ def _relative_flicker(levels: Sequence[float], cuts: Sequence[int]) -> float | N
     edges = [0, *cuts, len(levels)]
     shots = [list(levels[a:b]) for a, b in pairwise(edges)]
     return weighted([(value, len(shot)) for shot in shots if (value := luma_of.flicker(shot)) is not None])
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    return weighted([(value, 1) for value in values if value is not None])

@@ -183,7 +183,8 @@ def _passing_car(time: float, *, seed: int) -> tuple[list[Piece], Light]:
         Piece((x + 2.02, -0.68, z), (0.09, 0.09), Surface(_WHITE, 0, glow=(8, 8, 8)), radius=0.09, at=foot),
         Piece((x - 2.03, -0.72, z), (0.07, 0.09), Surface((0.5, 0, 0), 0, glow=(2.5, 0.1, 0.1)), radius=0.07, at=foot),
     ]
-    return pieces, Light((x + 2.1, -0.65, z - 0.1), _scaled(_WHITE, 9.0), (1.0, 0.06, 0.0), sharp=10.0)
+    strength = 9.0 * min(1.0, way, 9.0 - way)  # it comes from far and goes far: its light does not appear at once
+    return pieces, Light((x + 2.1, -0.65, z - 0.1), _scaled(_WHITE, strength), (1.0, 0.06, 0.0), sharp=10.0)
 
 
 def _street(here: float, seed: int, rng: np.random.Generator) -> list[Piece]:

@@ -16,6 +16,7 @@ from streamlight.evaluation.stability import (
     first_differences,
     flicker,
     flicker_ratio,
+    light_jumps,
     mabd_distance,
     second_differences,
     warp_error,
@@ -134,6 +135,15 @@ def test_flicker_of_a_scene_cancels() -> None:
     smooth = np.full(40, 60.0)
     assert flicker_ratio(smooth, guide) == 0
     assert flicker_ratio(guide, smooth) is None
+
+
+def test_jumps_of_light() -> None:
+    levels = np.where(np.arange(40) < 25, 60.0, 80.0) + np.random.default_rng(0).normal(0, 0.1, 40)
+    levels[10:] -= 20
+    assert light_jumps(levels) == [10, 25]
+    assert light_jumps(levels, cuts=[10]) == [25]
+    assert light_jumps(np.linspace(20, 80, 40)) == []
+    assert light_jumps([5]) == light_jumps([]) == []
 
 
 def test_drift_of_ramps_steps_and_noise() -> None:

@@ -76,7 +76,7 @@ def test_a_perfect_result_and_one_that_flickers(tmp_path: Path, capsys: pytest.C
     assert flickers["psnr_moving"] == pytest.approx(flickers["psnr"], abs=0.02)
     assert reports[1]["guide"] == "reference"
     assert reports[1]["frames"] == FRAMES
-    assert "| 96x64, 24 frames, 0 cuts | enhanced | source | reference |" in capsys.readouterr().out
+    assert "| 96x64, 24 frames, 0 cuts, 0 jumps of light | enhanced | source | reference |" in capsys.readouterr().out
 
 
 def test_what_a_result_hides_does_not_change_the_flow(tmp_path: Path) -> None:
@@ -123,6 +123,23 @@ def test_noise_is_that_of_the_still_part_shot_by_shot(tmp_path: Path) -> None:
     assert found.figures["source"].noise == found.figures["source"].flicker == found.figures["source"].warp_error == 0
     assert found.series["enhanced"].warp_error[13] is None
     assert all(error is not None for i, error in enumerate(found.series["enhanced"].warp_error) if i != 13)
+
+
+def test_a_lamp_does_not_hide_flicker(tmp_path: Path) -> None:
+    """The light of the scene jumps once; the result flickers all the time."""
+
+    def lamp(index: int) -> np.ndarray:
+        return 16 + (view(0) - 16) * (0.5 if index < 9 else 1.0)
+
+    clean = clip(tmp_path / "clean.mkv", lamp)
+    found = evaluate_stability(clip(tmp_path / "out.mkv", lambda i: lamp(i) + (-1) ** i), source=clean, reference=clean)
+    own, other = found.figures["enhanced"], found.figures["reference"]
+    assert (found.cuts, found.jumps) == ([], [9])
+    assert own.flicker < 2 * other.flicker
+    assert own.flicker_steady == pytest.approx(4, rel=0.01)
+    assert other.flicker_steady == other.warp_error_steady == 0
+    assert own.warp_error_steady == pytest.approx((2 / 219) ** 2, rel=0.02)
+    assert other.warp_error > 100 * own.warp_error_steady / len(found.seconds)
 
 
 def test_a_cut_is_told_from_lamps_and_motion() -> None:
