@@ -11,6 +11,7 @@ import torch
 
 from streamlight.temporal import (
     CODE,
+    LatentState,
     StreamState,
     blend_prior,
     coarse_luma,
@@ -127,7 +128,10 @@ class TestState:
     def full(self) -> StreamState:
         return StreamState(
             prior=torch.rand(1, 3), small=torch.rand(3, 4, 5), noise=torch.tensor(0.01), scene=torch.rand(2, 3),
-            raw_luma=torch.rand(4, 5), moment=Fraction(1001, 30000), age=7, cuts=2,
+            raw_luma=torch.rand(4, 5), origin=torch.rand(2, 2, 3), codes=torch.randint(0, 9, (1, 2, 3)),
+            result=torch.rand(1, 3, 4, 5), tables={"equal.ise": torch.rand(1, 3, 8)},
+            latent=LatentState(torch.rand(1, 2, 4, 4), torch.rand(1, 2, 4, 4), torch.rand(1, 3, 4, 4), 5),
+            moment=Fraction(1001, 30000), age=7, cuts=2,
             memory=[np.arange(i + 3, dtype=np.uint16).reshape(1, -1) for i in range(11)],
         )  # fmt: skip
 
@@ -136,8 +140,12 @@ class TestState:
         np.savez(tmp_path / "state.npz", **state.to_arrays())
         with np.load(tmp_path / "state.npz") as file:
             back = StreamState.from_arrays(dict(file))
-        for name in ("prior", "small", "noise", "scene", "raw_luma"):
+        for name in ("prior", "small", "noise", "scene", "raw_luma", "origin", "codes", "result"):
             assert getattr(back, name).equal(getattr(state, name))
+        assert back.tables.keys() == state.tables.keys()
+        assert back.tables["equal.ise"].equal(state.tables["equal.ise"])
+        assert all(getattr(back.latent, name).equal(getattr(state.latent, name)) for name in ("mean", "left", "maps"))
+        assert back.latent.age == 5
         assert (back.moment, back.age, back.cuts) == (state.moment, 7, 2)
         assert len(back.memory) == 11
         for a, b in zip(back.memory, state.memory, strict=True):
@@ -152,6 +160,7 @@ class TestState:
     def test_empty_round_trip_and_reset(self):
         back = StreamState.from_arrays(StreamState().to_arrays())
         assert back.prior is None
+        assert back.latent is None
         assert back.memory == []
         state = self.full()
         state.reset()
