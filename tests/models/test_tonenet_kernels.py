@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from streamlight.models.tonenet import TonenetNetwork, denoiser, kernels, tone
-from streamlight.models.tonenet.model import Tonenet
+from streamlight.models.tonenet.model import LUMA_SHARE, Tonenet
 from streamlight.models.tonenet.tone import KNOTS, LATENT
 
 SIZES = [(1, 1), (2, 9), (9, 15), (33, 70), (96, 144), (135, 241)]
@@ -133,5 +133,6 @@ def test_the_model_decides_and_decodes_as_its_networks_do(strength):
         close(chosen, network.tone(low, noise, torch.zeros(2)))
         toned, gain = tone.apply_tone(chosen, low, noise=noise, strength=strength)
         wanted = network.denoiser(toned, low, gain, noise)
+        wanted[:, :1] = toned[:, :1] + LUMA_SHARE * (wanted - toned)[:, :1]
     close(model.decode(chosen, condition, strength=strength), wanted, atol=5e-5)
     assert float((wanted - toned).abs().max()) > 0.01
