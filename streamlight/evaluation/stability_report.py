@@ -21,7 +21,8 @@ DEFINITIONS: Final = {
     "as when a lamp goes on: by more than 2 % of its mean and four times its median change together",
     "flicker_ratio": "flicker_steady over that of the guide scaled to the result's brightness",
     "flicker_relative": "standard deviation of the level less its 31-frame running mean, relative to its mean",
-    "noise": "standard deviation over time in the still part of the picture, codes of 8 bit, per shot",
+    "noise": "standard deviation over time in the still part of the picture, codes of 8 bit, "
+    "shot by shot, 120 frames at a time",
     "drift": "of the level less the guide's scaled to it: change from the first to the last window of at most 10 s, "
     "spread over all windows, slope a minute; codes of 8 bit",
     "psnr": "dB, luma as it is, all pixels and frames; psnr_moving: within 4 pixels of where the reference changed",
@@ -76,7 +77,7 @@ class StabilityReport:
         cuts: Frames that begin a new shot.
         jumps: Frames at which the light of the guide jumps.
         visible: Share of the pixels that the warping error looks at.
-        still: Share of the still part, mean over the shots.
+        still: Share of the still part, mean over all stretches of 120 frames or less.
         figures: By role.
         series: By role.
     """

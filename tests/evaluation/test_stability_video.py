@@ -125,6 +125,14 @@ def test_noise_is_that_of_the_still_part_shot_by_shot(tmp_path: Path) -> None:
     assert all(error is not None for i, error in enumerate(found.series["enhanced"].warp_error) if i != 13)
 
 
+def test_noise_of_long_clips_is_found_in_the_dark_source(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    source = clip(tmp_path / "dark.mkv", lambda _: dark(0) + rng.normal(0, 1.5, (HEIGHT, WIDTH)), frames=400)
+    found = evaluate_stability(source, source=source)
+    assert found.still > 0.9
+    assert found.figures["source"].noise == pytest.approx(np.hypot(1.5, 12**-0.5), rel=0.03)
+
+
 def test_a_lamp_does_not_hide_flicker(tmp_path: Path) -> None:
     """The light of the scene jumps once; the result flickers all the time."""
 

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import torch
 
+from streamlight.enhance.color import planes_from_rgb
 from streamlight.errors import ConfigError
 from streamlight.evaluation.darkened import CAMERAS, CURVE, EXPOSURE
 from streamlight.evaluation.flow import estimate_flow, same_shot, warp
+from streamlight.evaluation.stability_meter import StabilityMeter
 from streamlight.evaluation.stability_video import evaluate_stability
 from streamlight.evaluation.truth import PLACES, Place, TruthFrame, night_scene, write_night_scene
 from streamlight.evaluation.truth_render import draw, exact_motion
 from streamlight.evaluation.truth_world import Camera, Light, Piece, Setting, Surface
-from streamlight.media import open_source
+from streamlight.media import ColorSpec, Frame, open_source
 from streamlight.training.degradation import noise_variance
 
 CUT = 7
@@ -39,6 +41,10 @@ def luma(picture: torch.Tensor) -> np.ndarray:
 
 def rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.square(values).mean()))
+
+
+def picture_frame(picture: torch.Tensor, index: int) -> Frame:
+    return Frame(planes_from_rgb(picture, ColorSpec()), ColorSpec(), pts=index, time_base=Fraction(1, 25))
 
 
 @pytest.mark.parametrize(("place", "gain"), [("yard", 2.5), ("drive", 6.0)])
@@ -165,6 +171,27 @@ def test_clips_of_a_pair_belong_together(tmp_path: Path) -> None:
     assert found.figures["source"].level == pytest.approx(
         np.mean([luma(frame.dark).mean() - 16 for frame in made]), rel=0.1
     )
+
+
+def test_a_ghost_is_found_by_the_truth() -> None:
+    """What trails behind moving things is an error along the true motion; a perfect result is none."""
+    figures = {}
+    for name, keep in (("perfect", 0.0), ("trailing", 0.5)):
+        meter, memory, before = StabilityMeter(("enhanced", "source", "reference")), None, None
+        for frame in clip("drive"):
+            memory = frame.clean if memory is None else keep * memory + (1 - keep) * frame.clean
+            pictures = {"enhanced": memory, "source": frame.dark, "reference": frame.clean}
+            frames = {role: picture_frame(picture, frame.index) for role, picture in pictures.items()}
+            meter.add(frames, motion=None if before is None else (before.motion, before.visible))
+            before = frame
+        report = meter.report({"enhanced": name, "source": "dark", "reference": "clean"})
+        assert report.cuts == [CUT]
+        figures[name] = report.figures
+    for key in ("level", "warp_error", "mabd", "flicker", "noise"):
+        assert getattr(figures["perfect"]["enhanced"], key) == getattr(figures["perfect"]["reference"], key)
+    assert figures["perfect"]["enhanced"].psnr is None
+    assert figures["trailing"]["enhanced"].psnr_moving < 30
+    assert figures["trailing"]["reference"].warp_error == figures["perfect"]["reference"].warp_error
 
 
 @pytest.mark.parametrize(
