@@ -21,7 +21,7 @@ _STILL: Final = 5.0
 _BENEFIT: Final = 3.0
 """Motion must explain more than this many noise variances of the difference; less is noise that was fitted."""
 
-_SURE, _LOST = 6.0, 24.0
+_SURE, _LOST = 4.0, 16.0
 """Mean squared residual, in noise variances, up to which a match is believed, and from which it is not."""
 
 _LEFT: Final = 0.055
@@ -29,6 +29,9 @@ _LEFT: Final = 0.055
 
 _FLOOR: Final = 0.25 / 219.0
 """Error of 8-bit, compressed pictures that no smoothing removes, as a standard deviation; noise dithers it away."""
+
+_AROUND: Final = 61
+"""Side of the surroundings whose residual tells how noisy a place is."""
 
 _LEVELS, _ROUNDS, _WINDOW = 3, 3, 9
 
@@ -102,8 +105,9 @@ def estimate_motion(luma: Tensor, previous: Tensor, noise: Tensor | float) -> Mo
 
     Both are smoothed, brightened by a curve that follows the light there is, and matched in both directions: OpenCV's
     dense inverse search (Kroeger et al., ECCV 2016) on the CPU, pyramidal Lucas-Kanade elsewhere, which never waits
-    for the device. Motion counts only where it explains the difference of the frames better than standing still does,
-    by more than the noise; a frame whose difference is all noise is taken for still without a search (CPU).
+    for the device. A displacement counts only where it explains the difference of the frames better, by more than the
+    noise, than that of the camera does: a pan that places all over the frame agree on, or none. A frame whose
+    difference is all noise is taken for still without a search (CPU).
 
     Args:
         luma: ``(h, w)`` float32, [0, 1], of the unfiltered small copy.
@@ -135,23 +139,49 @@ def estimate_motion(luma: Tensor, previous: Tensor, noise: Tensor | float) -> Mo
 
 
 def _judge(new: Tensor, old: Tensor, forward: Tensor, backward: Tensor, *, change: Tensor, expected: Tensor) -> Motion:
-    """Prefer standing still where motion explains nothing, and say how far each displacement can be believed."""
+    """Believe what explains the frames, the camera's motion elsewhere; say how far each displacement can be trusted."""
     carried, *behind = warp(torch.cat([old[None], backward]), forward)
     residual = (new - carried).square()
-    # Noise that was underestimated, or light that changed everywhere, must not pass for bad matches.
-    level = torch.maximum(expected, 2.2 * torch.minimum(residual, change).flatten().median())
+    # Noise is stronger in some places than in others, and light may change everywhere: neither is a bad match.
+    # A mean of square roots passes over the few that are.
+    around = box_mean(torch.minimum(residual, change).sqrt().sqrt()[None, None], _AROUND)[0, 0]
+    level = torch.maximum(expected, 2.2 * around.square().square())
     residual, change = box_mean(torch.stack([residual, change])[:, None], 5).squeeze(1)
-    moved = change > residual + _BENEFIT * level
     back = (forward + torch.stack(behind)).square().sum(0)
-    tolerance = 0.5 + 0.04 * forward.square().sum(0)
-    consistent = (1.5 - back / tolerance).clamp(0.0, 1.0)
-    height, width = new.shape
-    x = torch.arange(width, device=new.device) + forward[0]
-    y = torch.arange(height, device=new.device)[:, None] + forward[1]
-    inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+    consistent = (1.5 - back / (0.5 + 0.04 * forward.square().sum(0))).clamp(0.0, 1.0)
+    moved = change > residual + _BENEFIT * level
+    camera = _camera_motion(forward, moved * consistent * _inside(forward))
+    panned = box_mean((new - warp(old, camera)).square()[None, None], 5)[0, 0]
+    limit = _LOST * level
+    change_, panned_, residual_ = (value.minimum(limit) / level for value in (change, panned, residual))
+    explained = (change_ - panned_).sum()
+    possible = ((change_ - residual_) * moved).sum()
+    pans = (explained > 0.3 * possible).float()  # decided on the device
+    camera = camera * pans
+    change = torch.lerp(change, panned, pans)
+    moved = change > residual + _BENEFIT * level
+    flow = torch.where(moved, forward, camera)
     seen = torch.where(moved, residual, change)
     believed = ((_LOST - seen / level) / (_LOST - _SURE)).clamp(0.0, 1.0)
-    return Motion(forward * moved, believed * torch.where(moved, consistent * inside, torch.ones_like(seen)))
+    return Motion(flow, believed * torch.where(moved, consistent, torch.ones_like(seen)) * _inside(flow))
+
+
+def _camera_motion(flow: Tensor, weight: Tensor) -> Tensor:
+    """Displacement that most places agree on, ``(2, h, w)``; 0 where they do not lie all over the frame."""
+    agreeing = weight
+    for _ in range(4):
+        pan = (flow * agreeing).sum((1, 2), keepdim=True) / (agreeing.sum() + 1e-6)
+        agreeing = weight / (1.0 + (flow - pan).square().sum(0)).square()
+    cells = F.adaptive_avg_pool2d(agreeing[None, None], 4)
+    return (pan * ((cells > 0.01).sum() >= 6)).expand_as(flow)
+
+
+def _inside(flow: Tensor) -> Tensor:
+    """Whether the content was in the picture before, ``(h, w)``."""
+    height, width = flow.shape[-2:]
+    x = torch.arange(width, device=flow.device) + flow[0]
+    y = torch.arange(height, device=flow.device)[:, None] + flow[1]
+    return (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
 
 
 def _search_cpu(pair: Tensor) -> tuple[Tensor, Tensor]:
