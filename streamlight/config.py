@@ -99,7 +99,7 @@ class ModelConfig(_Section):
     strength: Real = _option(1.0, "How far to go: 0 leaves the picture as it is, 1 is the full effect.", ge=0, le=1)
     denoise: Real = _option(1.0, "Share of the denoising that goes with the gain; 0 is none.", ge=0, le=1)
     time_constant: Real = _option(
-        0.65, "Seconds over which exposure decisions are smoothed; 0 decides anew on every frame.", ge=0, le=60
+        1.3, "Seconds over which exposure decisions are smoothed; 0 decides anew on every frame.", ge=0, le=60
     )
     working_size: Whole = _option(480, "Long side of the small copy that the model sees, in pixels.", ge=64, le=4096)
     weights: str | None = _option(

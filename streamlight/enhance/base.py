@@ -31,7 +31,7 @@ class EnhanceSettings:
 
     strength: float = 1.0
     denoise: float = 1.0
-    time_constant: float = 0.65
+    time_constant: float = 1.3
     working_size: int = 480
     seed: int = 0
     workers: int | None = None
