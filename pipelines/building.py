@@ -31,6 +31,7 @@ def enhancer_for(config: Config) -> Enhancer:
         strength=model.strength,
         denoise=model.denoise,
         time_constant=model.time_constant,
+        stability=model.stability,
         working_size=model.working_size,
         seed=model.seed,
         workers=config.run.workers,

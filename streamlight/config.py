@@ -101,6 +101,12 @@ class ModelConfig(_Section):
     time_constant: Real = _option(
         1.3, "Seconds over which exposure decisions are smoothed; 0 decides anew on every frame.", ge=0, le=60
     )
+    stability: Real = _option(
+        0.5,
+        "llflow, glare, lldiffusion: how far the latent is averaged along the motion; 0 is frame by frame.",
+        ge=0,
+        le=1,
+    )
     working_size: Whole = _option(480, "Long side of the small copy that the model sees, in pixels.", ge=64, le=4096)
     weights: str | None = _option(
         None, "Weights file for a model that comes without.", expected="a .safetensors or .pth file", min_length=1
@@ -416,9 +422,8 @@ def _check_keys(origin: str, layer: dict[str, Any]) -> None:
         for key in content:
             full = f"{section}.{key}"
             if full not in fields:
-                hint = suggestion(str(key), [f.split(".")[1] for f in fields if f.startswith(section + ".")])
-                if not hint and key in places:
-                    hint = f"; did you mean '{places[key]}'?"
+                near = suggestion(str(key), [f.split(".")[1] for f in fields if f.startswith(section + ".")])
+                hint = f"; did you mean '{places[key]}'?" if key in places else near
                 raise ConfigError(f"{where}unknown key '{full}'{hint}")
 
 

@@ -24,6 +24,8 @@ class EnhanceSettings:
         strength: 0 returns every frame untouched, 1 is the full effect.
         denoise: Share of the denoising that goes with the gain, 0 to 1 (guided mode).
         time_constant: Seconds over which exposure decisions are smoothed; 0 decides anew on each frame (guided mode).
+        stability: How far latents with positions, those of the generative models, are averaged along the motion; 0 is
+            frame by frame, 1 the steadiest.
         working_size: Long side of the small copy, in pixels (guided mode).
         seed: Seed of the noise that stochastic models start from; the same for every frame of a stream.
         workers: Threads for the kernels; None takes two, one on a machine with two cores.
@@ -32,12 +34,13 @@ class EnhanceSettings:
     strength: float = 1.0
     denoise: float = 1.0
     time_constant: float = 1.3
+    stability: float = 0.5
     working_size: int = 480
     seed: int = 0
     workers: int | None = None
 
     def __post_init__(self) -> None:
-        for name, low, high in (("strength", 0, 1), ("denoise", 0, 1), ("time_constant", 0, 60)):
+        for name, low, high in (("strength", 0, 1), ("denoise", 0, 1), ("time_constant", 0, 60), ("stability", 0, 1)):
             value = getattr(self, name)
             if not low <= value <= high:  # also refuses NaN
                 raise ConfigError(f"{name} must be between {low} and {high}, got {value}")

@@ -6,25 +6,27 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from streamlight.enhance.base import Enhancer, EnhanceSettings
 from streamlight.enhance.clock import Clock
 from streamlight.enhance.color import planes_from_rgb, rgb_from_planes
+from streamlight.enhance.decide import latent_of
+from streamlight.enhance.watch import Step, watch
 from streamlight.errors import DeviceError, ModelError
 from streamlight.media.frame import Frame
 from streamlight.models.protocol import GenerativeModel
-from streamlight.models.sampling import draw_latent
 from streamlight.temporal import StreamState
 
 
 class DirectEnhancer(Enhancer):
-    """Whole frames as RGB through the model, frame by frame.
+    """Whole frames as RGB through the model.
 
     Global statistics are the model's own, taken once per frame; it pads and tiles inside where its card allows it.
     A stochastic model starts every frame of a stream from the same noise, drawn from the seed: noise that changed
-    from frame to frame would be flicker. The result therefore depends on no state, and frames may be taken up
-    anywhere.
+    from frame to frame would be flicker. With ``stability`` 0 the result depends on no state, and frames may be taken
+    up anywhere.
 
     Args:
         model: A model on RGB pictures.
@@ -49,17 +51,21 @@ class DirectEnhancer(Enhancer):
         """See :meth:`Enhancer.__call__`."""
         if self.settings.strength > 0.0:
             for frame, state in zip(frames, states, strict=True):
-                frame.planes = self._enhance(frame)
+                frame.planes = self._enhance(frame, state)
                 state.age += 1
         return list(frames)
 
     @torch.inference_mode()
-    def _enhance(self, frame: Frame) -> tuple[np.ndarray, ...]:
+    def _enhance(self, frame: Frame, state: StreamState) -> tuple[np.ndarray, ...]:
         clock = Clock(self.timings)
         low = rgb_from_planes(frame.planes, frame.color, device=self._device)[None]
         clock.lap("to rgb")
+        step = watch(state, _small_luma(frame), frame) if self.settings.stability > 0.0 else Step(0.0, None)
+        clock.lap("temporal")
         try:
-            bright = self._bright(low)
+            condition = self.model.condition(low)
+            latent = latent_of(self.model, condition, state, step, self.settings)
+            bright = self.model.decode(latent, condition, strength=self.settings.strength)
         except torch.cuda.OutOfMemoryError as error:
             raise DeviceError(
                 f"{self._device} has not enough memory for model {self.model.card.name!r} at "
@@ -70,8 +76,10 @@ class DirectEnhancer(Enhancer):
         clock.lap("to planes")
         return planes
 
-    def _bright(self, low: Tensor) -> Tensor:
-        condition = self.model.condition(low)
-        generator = torch.Generator(device="cpu").manual_seed(self.settings.seed)
-        latent = draw_latent(self.model.prior(condition), temperature=self.model.temperature, generator=generator)
-        return self.model.decode(latent, condition, strength=self.settings.strength)
+
+def _small_luma(frame: Frame) -> Tensor:
+    """Luma on a small copy of at most 480 columns or rows, ``(h, w)``, [0, 1]."""
+    offset, span = frame.color.luma_scale()
+    luma = torch.from_numpy(frame.planes[0].astype(np.float32)).sub_(offset).div_(span)
+    factor = -(-max(luma.shape) // 480)
+    return F.avg_pool2d(luma[None], factor, ceil_mode=True, count_include_pad=False)[0] if factor > 1 else luma

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from typing import Final, TypeVar
 
 import numpy as np
@@ -17,22 +16,12 @@ from streamlight.enhance.base import Enhancer, EnhanceSettings
 from streamlight.enhance.calm import calm_near_black
 from streamlight.enhance.clock import Clock
 from streamlight.enhance.color import rgb_from_ycbcr, ycbcr_from_rgb
+from streamlight.enhance.decide import latent_of
 from streamlight.enhance.transfer import FrameGeometry, GuidedTransfer
+from streamlight.enhance.watch import Step, watch
 from streamlight.media.frame import ColorSpec, Frame
 from streamlight.models.protocol import GenerativeModel
-from streamlight.models.sampling import draw_latent
-from streamlight.temporal import (
-    CODE,
-    StreamState,
-    blend_prior,
-    coarse_luma,
-    estimate_noise,
-    is_cut,
-    motion_gate,
-)
-
-_GAP: Final = 2.0
-"""Seconds without a frame after which a stream is taken for a new scene."""
+from streamlight.temporal import CODE, StreamState, motion_gate
 
 _LUMA_STEP: Final = 0.85 * CODE
 _CHROMA_STEP: Final = 1.7 * CODE
@@ -74,12 +63,12 @@ class GuidedEnhancer(Enhancer):
         clock = Clock(self.timings)
         small = transfer.shrink(frame.planes)
         clock.lap("shrink")
-        seconds = self._advance(frame, state, small)
+        step = watch(state, small[0], frame)
         gate = self._filter(state, small)
         clock.lap("temporal")
         dark = state.small
         assert dark is not None
-        bright = self._decide(dark, frame.color, state, seconds)
+        bright = self._decide(dark, frame.color, state, step)
         clock.lap("model")
         amount = self._denoise_amount(dark, bright)
         noise = float(state.noise) if state.noise is not None else 0.0
@@ -109,23 +98,6 @@ class GuidedEnhancer(Enhancer):
             self._transfers[key] = GuidedTransfer(geometry, self._rows)
         return self._transfers[key]
 
-    def _advance(self, frame: Frame, state: StreamState, small: Tensor) -> float:
-        """Reset the state where the scene is a new one; return the seconds since the frame before."""
-        scene = coarse_luma(small[0])
-        now = frame.seconds
-        seconds = float(now - state.moment) if state.moment is not None else 0.0
-        # The kernels trust these shapes; two sizes can share a small copy, so the planes themselves are compared.
-        resized = bool(state.memory) and [m.shape for m in state.memory] != [p.shape for p in frame.planes]
-        if resized or not 0.0 <= seconds <= _GAP:
-            state.reset()
-        elif bool(is_cut(scene, state.scene)):
-            state.reset()
-            state.cuts += 1
-        previous = state.scene
-        state.noise = estimate_noise(small[0], state.raw_luma, before=state.noise)
-        state.scene, state.raw_luma, state.moment = scene, small[0], now
-        return seconds if previous is not None else 0.0
-
     def _filter(self, state: StreamState, small: Tensor) -> Tensor | None:
         """Filter the small copy over time; return the gate for the full-size planes (None on a first frame)."""
         if state.small is None or state.noise is None:
@@ -135,25 +107,17 @@ class GuidedEnhancer(Enhancer):
         state.small = torch.lerp(state.small, small, gate)
         return gate
 
-    def _decide(self, dark: Tensor, color: ColorSpec, state: StreamState, seconds: float) -> Tensor:
+    def _decide(self, dark: Tensor, color: ColorSpec, state: StreamState, step: Step) -> Tensor:
         """What the small copy becomes, ``(3, h, w)`` normalised YCbCr like ``dark``."""
         rgb = self.model.card.color == "rgb"
         calm = calm_near_black(dark, amount=self.settings.denoise)
         low = (rgb_from_ycbcr(calm, color) if rgb else calm)[None]
         noise = state.noise[None] if state.noise is not None else None
         condition = self.model.condition(low, noise=noise)
-        prior = self.model.prior(condition)
-        # A latent with places moves with the scene, and must not be averaged where it is not carried along.
-        time_constant = self.settings.time_constant if prior.mean.ndim == 2 else 0.0
-        state.prior = blend_prior(state.prior, prior.mean, seconds=seconds, time_constant=time_constant)
+        latent = latent_of(self.model, condition, state, step, self.settings)
         if self.model.card.denoises and self.settings.denoise < 1.0 and noise is not None:
             # Told of less noise it removes less, of none nothing; the tone is decided on what there is.
             condition = self.model.condition(low, noise=noise * self.settings.denoise)
-        latent = draw_latent(
-            replace(prior, mean=state.prior),
-            temperature=self.model.temperature,
-            generator=torch.Generator().manual_seed(self.settings.seed),
-        )
         picture = self.model.decode(latent, condition, strength=self.settings.strength)[0]
         return ycbcr_from_rgb(picture, color) if rgb else picture
 

@@ -18,6 +18,8 @@ class ModelCard:
         revision: Changes whenever the same input would give another output; a resumed job compares it.
         color: What ``low`` holds: ``"rgb"`` in [0, 1], or ``"ycbcr"`` with luma in [0, 1] and chroma in [-0.5, 0.5].
         latent: Shape rule of the latent, in words.
+        latent_fold: Factor by which the latent is a picture folded space to depth (``pixel_unshuffle``); 1 where every
+            position of the latent stands for itself.
         size_multiple: Height and width of ``low`` must be multiples of this.
         needs_global_context: Whether the output at a pixel depends on the whole frame (then it must not be tiled).
         stochastic: Whether the prior has a spread to sample from.
@@ -33,6 +35,7 @@ class ModelCard:
     revision: str
     color: Literal["rgb", "ycbcr"] = "rgb"
     latent: str = ""
+    latent_fold: int = 1
     size_multiple: int = 1
     needs_global_context: bool = True
     stochastic: bool = False
