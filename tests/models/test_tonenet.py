@@ -1,6 +1,8 @@
 """tonenet: what its tone does, what its denoiser leaves alone, and its weights file."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -224,3 +226,12 @@ def test_the_shipped_model_removes_noise_and_keeps_edges(shipped: Tonenet) -> No
         assert way < 0.8 * before
     step = denoised[0, 0, :, 100:110].mean() - denoised[0, 0, :, 82:92].mean()
     assert float(step) > 0.9 * float(wanted[0, 0, 0, 150] - wanted[0, 0, 0, 20])
+
+
+def test_loading_brings_no_compiler_along() -> None:
+    """Seventy megabytes of it, for drawing random numbers that nobody looks at."""
+    code = (
+        "import sys, streamlight; before = 'sympy' in sys.modules; streamlight.load('tonenet');"
+        "assert before or 'sympy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from streamlight.models.nn.initial import he_normal
+
 _CODE: Final = 1.0 / 219.0
 IN: Final = 4 + 8 + 3
 """Toned luma and chroma of 2x2 pixels, dark luma, gain, noise."""
@@ -48,12 +50,7 @@ class Denoiser(nn.Module):
         self.up2 = nn.Conv2d(b, a, 1)
         self.join2 = nn.Conv2d(a, a, 3, padding=1)
         self.head = nn.Conv2d(a, RESIDUAL + SHARES, 3, padding=1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, a=0.1)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        nn.init.normal_(self.head.weight, std=1e-3)
+        he_normal(self, last=self.head, std=1e-3)
 
     def forward(self, toned: Tensor, low: Tensor, gain: Tensor, noise: Tensor) -> Tensor:
         """The tone-mapped picture without its noise, of the same shape.

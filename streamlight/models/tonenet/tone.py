@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from streamlight.models.nn.initial import he_normal
+
 KNOTS: Final = 8
 SATURATION_KNOTS: Final = 4
 LATENT: Final = 1 + KNOTS + SATURATION_KNOTS + 2
@@ -176,13 +178,8 @@ class ToneNet(nn.Module):
         self.hidden = nn.Linear(2 * before + BINS + 3, hidden)
         self.hidden2 = nn.Linear(hidden, hidden)
         self.head = nn.Linear(hidden, LATENT - 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, a=0.1)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
         # It starts as the curve in closed form.
-        nn.init.normal_(self.head.weight, std=1e-3)
+        he_normal(self, last=self.head, std=1e-3)
 
     def forward(self, low: Tensor, noise: Tensor, look: Tensor) -> Tensor:
         """The latent, ``(N, LATENT)``.
