@@ -56,12 +56,24 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> Path:
         with disk_errors(target):
             _write({key: getattr(checkpoint, key) for key in _KEYS}, partial)
             if target.exists():
-                os.replace(target, previous)
+                _set_aside(target, previous)
         publish(partial, target, overwrite=True)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
     return target
+
+
+def _set_aside(target: Path, previous: Path) -> None:
+    """Keep ``target`` under a second name, so that at no moment, not even of a kill, there is none under the first."""
+    second = partial_path(previous)
+    second.unlink(missing_ok=True)
+    try:
+        os.link(target, second)
+    except OSError:  # a file system without hard links: for a moment there is only the one before
+        os.replace(target, previous)
+    else:
+        os.replace(second, previous)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
