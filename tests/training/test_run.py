@@ -53,7 +53,7 @@ def start(data: Path, output: str, *more: str, **popen: Any) -> subprocess.Popen
 
 
 def _where(data: Path) -> list[str]:
-    return ["--data", str(data), "--device", "cpu", "--workers", "1", "--pool", str(data / "pool")]
+    return ["--data", str(data), "--device", "cpu", "--workers", "1", "--threads", "1", "--pool", str(data / "pool")]
 
 
 def curve(folder: Path) -> list[dict[str, float]]:
