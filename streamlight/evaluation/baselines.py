@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 from torch import Tensor
 
+from streamlight.evaluation.metrics import GREY
 from streamlight.models.protocol import Condition, ModelCard, Prior
-
-GREY: Final = (0.299, 0.587, 0.114)
-"""BT.601 weights of R, G, B."""
 
 
 class AutoGamma:

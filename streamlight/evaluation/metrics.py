@@ -42,7 +42,9 @@ LPIPS_SIDE: Final = 31
 _SIGMA: Final = 1.5
 _C1: Final = 0.01**2
 _C2: Final = 0.03**2
-_GREY: Final = (0.299, 0.587, 0.114)
+GREY: Final = (0.299, 0.587, 0.114)
+"""BT.601 weights of R, G, B."""
+
 _BAND: Final = 1 << 12
 """Windows that are filtered at a time: eleven passes over so few samples stay in the cache and on one core."""
 
@@ -213,7 +215,7 @@ def _check_planes(result: Tensor, reference: Tensor) -> None:
 
 
 def _grey_mean(picture: Tensor) -> Tensor:
-    weights = torch.tensor(_GREY, dtype=torch.float64, device=picture.device)
+    weights = torch.tensor(GREY, dtype=torch.float64, device=picture.device)
     return picture.mean(dim=(2, 3), dtype=torch.float64) @ weights
 
 

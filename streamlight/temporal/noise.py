@@ -22,7 +22,7 @@ _SECOND_DIFFERENCE: Final = np.array([-1.0, 2.0, -1.0], np.float32)
 _BLOCK: Final = 8
 _QUIET_SHARE: Final = 0.10
 _QUIET_BIAS: Final = 1.4
-"""The quietest tenth of all blocks is quieter than the noise by about this factor, as measured on darkened pictures."""
+"""The quietest tenth of all blocks is quieter than the noise by about this factor."""
 
 _PERCENTILE_25: Final = 0.319
 """25th percentile of the absolute value of a unit normal variable."""

@@ -18,16 +18,12 @@ class StreamState:
     """Memory of one stream: bounded, serialisable, empty after :meth:`reset`.
 
     Attributes:
-        prior: Smoothed mean of the model's latent, ``(1, …)``.
+        prior: Smoothed latent of a model that decides on the frame as a whole, ``(1, K)``.
         small: Temporally filtered small copy of the dark picture, ``(3, h, w)`` float32 YCbCr.
         noise: Standard deviation of the luma noise in the small copy, 0-dim.
         scene: Coarse luma of the previous frame, for the detection of cuts, ``(h, w)``.
         raw_luma: Luma of the previous frame's small copy before any filtering, ``(h, w)``.
-        latent: What the smoother of latents knows.
-        tables: Smoothed global inputs of the model (equalisation tables, exposures), by name.
-        origin: Where the content of every position was when the stream's noise was drawn, ``(2, h, w)``.
-        codes: Codes chosen for the previous frame, ``(1, h, w)`` int64.
-        result: What the model made of the previous frame, ``(1, 3, h, w)``.
+        latent: What the smoother of latents with positions knows.
         moment: Presentation time of the previous frame in seconds, exact.
         memory: Recursively filtered full-resolution planes (fixed point), one per plane.
         age: Frames since the last reset.
@@ -40,10 +36,6 @@ class StreamState:
     scene: Tensor | None = None
     raw_luma: Tensor | None = None
     latent: LatentState | None = None
-    tables: dict[str, Tensor] = field(default_factory=dict)
-    origin: Tensor | None = None
-    codes: Tensor | None = None
-    result: Tensor | None = None
     moment: Fraction | None = None
     memory: list[np.ndarray] = field(default_factory=list)
     age: int = 0
@@ -52,8 +44,8 @@ class StreamState:
     def reset(self) -> None:
         """Forget the picture, as after a cut, a reconnect or a long gap; the count of cuts stays."""
         self.prior = self.small = self.noise = self.scene = self.raw_luma = self.moment = None
-        self.latent = self.origin = self.codes = self.result = None
-        self.tables, self.memory = {}, []
+        self.latent = None
+        self.memory = []
         self.age = 0
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -65,8 +57,6 @@ class StreamState:
                 arrays[entry.name] = value.detach().cpu().numpy().copy()
             elif isinstance(value, LatentState):
                 arrays |= {f"{entry.name}.{key}": array for key, array in value.to_arrays().items()}
-            elif isinstance(value, dict):
-                arrays |= {f"{entry.name}.{key}": table.detach().cpu().numpy().copy() for key, table in value.items()}
             elif isinstance(value, list):
                 arrays |= {f"{entry.name}.{i}": plane.copy() for i, plane in enumerate(value)}
             elif isinstance(value, Fraction):
@@ -79,13 +69,11 @@ class StreamState:
     def from_arrays(cls, arrays: dict[str, np.ndarray], *, device: str | torch.device = "cpu") -> StreamState:
         """The inverse of :meth:`to_arrays`."""
         state = cls()
-        for name in ("prior", "small", "noise", "scene", "raw_luma", "origin", "codes", "result"):
+        for name in ("prior", "small", "noise", "scene", "raw_luma"):
             if name in arrays:
                 setattr(state, name, torch.from_numpy(np.array(arrays[name])).to(device))
         if latent := _below("latent", arrays):
             state.latent = LatentState.from_arrays(latent, device=device)
-        tables = _below("tables", arrays)
-        state.tables = {name: torch.from_numpy(np.array(table)).to(device) for name, table in tables.items()}
         if "moment" in arrays:
             state.moment = Fraction(*(int(part) for part in arrays["moment"]))
         planes = _below("memory", arrays)
