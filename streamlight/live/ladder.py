@@ -136,12 +136,7 @@ class Ladder:
             self._ratio[self.rung] = max(_LEAST_RATIO, self._left * window.done / max(window.busy, 1e-6))
             self._left = None
         trouble = window.trouble(length)
-        change = self._down(now, trouble) if trouble else self._up(now, window.busy / length, window.close_calls)
-        if change is not None:
-            self.changes.append(change)
-            if self._on_change is not None:
-                self._on_change(change)
-        return change
+        return self._down(now, trouble) if trouble else self._up(now, window.busy / length, window.close_calls)
 
     def _down(self, now: float, reason: str) -> LadderChange | None:
         self._fine_since = None
@@ -182,7 +177,11 @@ class Ladder:
         self.steps_up += not down
         self._left = self._work[before] if down and self._work[before] > 0.0 else None
         self._work[rung] = 0.0  # measured afresh: the load of the machine is another one by now
-        return LadderChange(now, self.names[before], self.names[rung], down, reason)
+        change = LadderChange(now, self.names[before], self.names[rung], down, reason)
+        self.changes.append(change)
+        if self._on_change is not None:
+            self._on_change(change)
+        return change
 
 
 @dataclass(slots=True)
