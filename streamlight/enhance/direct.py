@@ -12,7 +12,7 @@ from torch import Tensor
 from streamlight.enhance.base import Enhancer, EnhanceSettings
 from streamlight.enhance.clock import Clock
 from streamlight.enhance.color import planes_from_rgb, rgb_from_planes
-from streamlight.enhance.decide import latent_of
+from streamlight.enhance.decide import decide
 from streamlight.enhance.watch import Step, watch
 from streamlight.errors import DeviceError, ModelError
 from streamlight.media.frame import Frame
@@ -60,12 +60,10 @@ class DirectEnhancer(Enhancer):
         clock = Clock(self.timings)
         low = rgb_from_planes(frame.planes, frame.color, device=self._device)[None]
         clock.lap("to rgb")
-        step = watch(state, _small_luma(frame), frame) if self.settings.stability > 0.0 else Step(0.0, None)
+        step = watch(state, _small_luma(frame), frame) if self.settings.stability > 0.0 else Step()
         clock.lap("temporal")
         try:
-            condition = self.model.condition(low)
-            latent = latent_of(self.model, condition, state, step, self.settings)
-            bright = self.model.decode(latent, condition, strength=self.settings.strength)
+            bright = decide(self.model, low, state, step, self.settings)
         except torch.cuda.OutOfMemoryError as error:
             raise DeviceError(
                 f"{self._device} has not enough memory for model {self.model.card.name!r} at "

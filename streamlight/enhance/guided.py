@@ -16,7 +16,7 @@ from streamlight.enhance.base import Enhancer, EnhanceSettings
 from streamlight.enhance.calm import calm_near_black
 from streamlight.enhance.clock import Clock
 from streamlight.enhance.color import rgb_from_ycbcr, ycbcr_from_rgb
-from streamlight.enhance.decide import latent_of
+from streamlight.enhance.decide import decide
 from streamlight.enhance.transfer import FrameGeometry, GuidedTransfer
 from streamlight.enhance.watch import Step, watch
 from streamlight.media.frame import ColorSpec, Frame
@@ -113,12 +113,7 @@ class GuidedEnhancer(Enhancer):
         calm = calm_near_black(dark, amount=self.settings.denoise)
         low = (rgb_from_ycbcr(calm, color) if rgb else calm)[None]
         noise = state.noise[None] if state.noise is not None else None
-        condition = self.model.condition(low, noise=noise)
-        latent = latent_of(self.model, condition, state, step, self.settings)
-        if self.model.card.denoises and self.settings.denoise < 1.0 and noise is not None:
-            # Told of less noise it removes less, of none nothing; the tone is decided on what there is.
-            condition = self.model.condition(low, noise=noise * self.settings.denoise)
-        picture = self.model.decode(latent, condition, strength=self.settings.strength)[0]
+        picture = decide(self.model, low, state, step, self.settings, noise=noise)[0]
         return ycbcr_from_rgb(picture, color) if rgb else picture
 
     def _denoise_amount(self, dark: Tensor, bright: Tensor) -> float:

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
 
 from torch import Tensor
 
 from streamlight.media.frame import Frame
-from streamlight.temporal import StreamState, coarse_luma, estimate_noise, is_cut
+from streamlight.temporal import Motion, StreamState, coarse_luma, estimate_motion, estimate_noise, is_cut
 
 _GAP: Final = 2.0
 """Seconds without a frame after which a stream is taken for a new scene."""
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """From the frame before to this one.
 
     Attributes:
         seconds: Between them; 0 where nothing is remembered.
-        before: Small luma of the frame before, None likewise.
+        luma: Of the frame's small copy, ``(h, w)``; None where nothing is known.
+        before: The same of the frame before; None where nothing is remembered.
+        noise: Standard deviation of the noise in both.
     """
 
-    seconds: float
-    before: Tensor | None
+    seconds: float = 0.0
+    luma: Tensor | None = None
+    before: Tensor | None = None
+    noise: Tensor | float = 0.0
+
+    @cached_property
+    def motion(self) -> Motion | None:
+        """What moved in between, searched for when first asked; None where nothing is remembered."""
+        if self.luma is None or self.before is None:
+            return None
+        return estimate_motion(self.luma, self.before, self.noise)
 
 
 def watch(state: StreamState, luma: Tensor, frame: Frame) -> Step:
@@ -46,4 +60,4 @@ def watch(state: StreamState, luma: Tensor, frame: Frame) -> Step:
     before = state.raw_luma
     state.noise = estimate_noise(luma, before, before=state.noise)
     state.scene, state.raw_luma, state.moment = scene, luma, now
-    return Step(seconds if before is not None else 0.0, before)
+    return Step(seconds if before is not None else 0.0, luma, before, state.noise)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from streamlight.evaluation.metrics import GREY
-from streamlight.models.protocol import Condition, ModelCard, Prior
+from streamlight.models.protocol import Condition, ModelCard, Prior, Recall
 
 
 class AutoGamma:
@@ -29,8 +29,8 @@ class AutoGamma:
     def __init__(self, *, mean: float = 0.42) -> None:
         self._mean = mean
 
-    def condition(self, low: Tensor, *, noise: Tensor | None = None) -> Condition:
-        """``low``: ``(N, 3, H, W)`` RGB in [0, 1]."""
+    def condition(self, low: Tensor, *, noise: Tensor | None = None, recall: Recall | None = None) -> Condition:
+        """``low``: ``(N, 3, H, W)`` RGB in [0, 1]; nothing is remembered."""
         return Condition(low)
 
     def prior(self, condition: Condition) -> Prior:

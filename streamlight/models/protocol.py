@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -50,6 +52,39 @@ class ModelCard:
         return asdict(self)
 
 
+def _as_it_is(name: str, value: Tensor) -> Tensor:
+    return value
+
+
+@dataclass(slots=True)
+class Recall:
+    """What a stream remembers for the model that works on it, and what the model wants remembered.
+
+    A model made for single pictures makes choices that flip from frame to frame: which code is nearest, where a
+    sampler starts, what a histogram says. Here it finds those of the frame before and may hold on to them.
+
+    Attributes:
+        past: What ``decode`` left at the frame before, carried along the motion to this frame: floats interpolated,
+            whole numbers taken from the nearest place. Empty at the start of a scene.
+        confidence: How far that can be trusted, place by place, ``(1, 1, h, w)`` in [0, 1]; None with an empty past.
+        hold: How far the user wants it to be held on to, above 0 and up to 1.
+        steady: Smooths what is global about a frame over time: ``(name, value)`` to a value of the same shape.
+        left: What this frame leaves for the next: named tensors ``(1, C, h, w)``, or ``(1, h, w)`` of whole numbers.
+    """
+
+    past: Mapping[str, Tensor] = field(default_factory=dict)
+    confidence: Tensor | None = None
+    hold: float = 0.5
+    steady: Callable[[str, Tensor], Tensor] = _as_it_is
+    left: dict[str, Tensor] = field(default_factory=dict)
+
+    def trust(self, height: int, width: int) -> Tensor:
+        """:attr:`hold` times :attr:`confidence` on a map of this size, ``(1, 1, height, width)``."""
+        if self.confidence is None:
+            raise ValueError("nothing is remembered, so there is nothing to trust")
+        return self.hold * F.interpolate(self.confidence, (height, width), mode="bilinear", align_corners=False)
+
+
 @dataclass(slots=True)
 class Condition:
     """Everything a model derives from the dark picture alone.
@@ -57,10 +92,12 @@ class Condition:
     Attributes:
         low: The dark picture, ``(N, 3, H, W)`` float, as :attr:`ModelCard.color` says.
         features: Named tensors, private to the model.
+        recall: What the stream remembers; None for a picture by itself.
     """
 
     low: Tensor
     features: dict[str, Tensor] = field(default_factory=dict)
+    recall: Recall | None = None
 
 
 @dataclass(slots=True)
@@ -89,12 +126,14 @@ class GenerativeModel(Protocol):
     card: ModelCard
     temperature: float
 
-    def condition(self, low: Tensor, *, noise: Tensor | None = None) -> Condition:
+    def condition(self, low: Tensor, *, noise: Tensor | None = None, recall: Recall | None = None) -> Condition:
         """Compute what depends on ``low`` only.
 
         Args:
             low: Dark picture, ``(N, 3, H, W)`` float, as :attr:`ModelCard.color` says.
             noise: Standard deviation of the luma noise in ``low``, ``(N,)``, in units of ``low``.
+            recall: What the stream remembers, for ``low`` of one frame (N = 1); None for pictures by themselves. It
+                goes on in the condition, where ``decode`` finds it.
         """
         ...
 

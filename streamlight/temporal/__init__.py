@@ -3,13 +3,11 @@
 from streamlight.temporal.cuts import is_cut
 from streamlight.temporal.latents import (
     LatentState,
-    blend_clean,
+    carry_along,
     carry_origin,
     look_up_noise,
-    renoise,
     smooth_globals,
     smooth_latent,
-    steady_codes,
     time_constant,
 )
 from streamlight.temporal.motion import Motion, estimate_motion, warp
@@ -23,8 +21,8 @@ __all__ = [
     "LatentState",
     "Motion",
     "StreamState",
-    "blend_clean",
     "blend_prior",
+    "carry_along",
     "carry_origin",
     "coarse_luma",
     "estimate_motion",
@@ -32,10 +30,8 @@ __all__ = [
     "is_cut",
     "look_up_noise",
     "motion_gate",
-    "renoise",
     "smooth_globals",
     "smooth_latent",
-    "steady_codes",
     "time_constant",
     "warp",
 ]

@@ -206,55 +206,16 @@ def look_up_noise(noise: Tensor, origin: Tensor) -> Tensor:
     return noise[..., y, x]
 
 
-def steady_codes(
-    latent: Tensor, nearest: Tensor, previous: Tensor | None, *, codebook: Tensor, margin: float
-) -> Tensor:
-    """Choice of codes with hysteresis: one changes only when the new one is nearer by a margin.
+def carry_along(memory: Mapping[str, Tensor], motion: Motion) -> dict[str, Tensor]:
+    """What a model left at the frame before, where it belongs in this one.
 
     Args:
-        latent: ``(N, D, h, w)``, to be quantised.
-        nearest: Indices of the nearest codes, ``(N, h, w)``.
-        previous: Those chosen for the frame before, carried along the motion by ``warp(…, nearest=True)``; or None.
-        codebook: ``(K, D)``.
-        margin: Share of its squared distance by which the new code must be nearer, 0 (always change) to 1.
+        memory: Named maps ``(…, h, w)`` of any sizes; whole numbers are taken from the nearest place.
+        motion: From the frame before.
     """
-    if previous is None or previous.shape != nearest.shape or margin <= 0.0:
-        return nearest
-    positions = latent.movedim(1, -1)
-    new, old = ((positions - codebook[index].to(latent.dtype)).square().sum(-1) for index in (nearest, previous))
-    return torch.where(new < (1.0 - margin) * old, nearest, previous)
-
-
-def renoise(clean: Tensor, noise: Tensor, *, alpha_bar: float) -> Tensor:
-    """Warm start of a diffusion sampler: ``√ᾱ·clean + √(1 - ᾱ)·noise`` (SDEdit, arXiv:2108.01073).
-
-    Args:
-        clean: Last result carried along the motion, in the sampler's range.
-        noise: The stream's noise, same shape.
-        alpha_bar: ᾱ at the time step to start from; 1 returns ``clean``.
-    """
-    return math.sqrt(alpha_bar) * clean + math.sqrt(1.0 - alpha_bar) * noise
-
-
-def blend_clean(
-    state: Tensor, predicted_noise: Tensor, carried: Tensor, *, weight: Tensor | float, alpha_bar: float
-) -> tuple[Tensor, Tensor]:
-    """Draw a sampler's idea of the clean picture to the carried one where that can be trusted.
-
-    Args:
-        state: x at a time step.
-        predicted_noise: The network's prediction there.
-        carried: Last result along the motion.
-        weight: 0 (the network alone) to 1 (the carried one alone), broadcastable, for example confidence times 0.5.
-        alpha_bar: ᾱ at the time step, above 0 and below 1.
-
-    Returns:
-        The blended clean picture, and the noise that goes with it for the same state.
-    """
-    signal, spread = math.sqrt(alpha_bar), math.sqrt(1.0 - alpha_bar)
-    clean = (state - spread * predicted_noise) / signal
-    shift = weight * (carried - clean)
-    return clean + shift, predicted_noise - (signal / spread) * shift
+    if motion.still:
+        return dict(memory)
+    return {name: warp(value, motion.flow, nearest=not value.is_floating_point()) for name, value in memory.items()}
 
 
 def _unfold(latent: Tensor, fold: int) -> Tensor:

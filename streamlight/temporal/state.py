@@ -24,6 +24,9 @@ class StreamState:
         scene: Coarse luma of the previous frame, for the detection of cuts, ``(h, w)``.
         raw_luma: Luma of the previous frame's small copy before any filtering, ``(h, w)``.
         latent: What the smoother of latents with positions knows.
+        origin: Where the content of each place was when the stream's noise was drawn, ``(2, h, w)`` displacement.
+        steady: Smoothed values that are global about a frame, by name.
+        carried: What the model left for the next frame, by name.
         moment: Presentation time of the previous frame in seconds, exact.
         memory: Recursively filtered full-resolution planes (fixed point), one per plane.
         age: Frames since the last reset.
@@ -36,6 +39,9 @@ class StreamState:
     scene: Tensor | None = None
     raw_luma: Tensor | None = None
     latent: LatentState | None = None
+    origin: Tensor | None = None
+    steady: dict[str, Tensor] = field(default_factory=dict)
+    carried: dict[str, Tensor] = field(default_factory=dict)
     moment: Fraction | None = None
     memory: list[np.ndarray] = field(default_factory=list)
     age: int = 0
@@ -44,7 +50,8 @@ class StreamState:
     def reset(self) -> None:
         """Forget the picture, as after a cut, a reconnect or a long gap; the count of cuts stays."""
         self.prior = self.small = self.noise = self.scene = self.raw_luma = self.moment = None
-        self.latent = None
+        self.latent = self.origin = None
+        self.steady, self.carried = {}, {}
         self.memory = []
         self.age = 0
 
@@ -57,6 +64,8 @@ class StreamState:
                 arrays[entry.name] = value.detach().cpu().numpy().copy()
             elif isinstance(value, LatentState):
                 arrays |= {f"{entry.name}.{key}": array for key, array in value.to_arrays().items()}
+            elif isinstance(value, dict):
+                arrays |= {f"{entry.name}.{key}": held.detach().cpu().numpy().copy() for key, held in value.items()}
             elif isinstance(value, list):
                 arrays |= {f"{entry.name}.{i}": plane.copy() for i, plane in enumerate(value)}
             elif isinstance(value, Fraction):
@@ -69,11 +78,14 @@ class StreamState:
     def from_arrays(cls, arrays: dict[str, np.ndarray], *, device: str | torch.device = "cpu") -> StreamState:
         """The inverse of :meth:`to_arrays`."""
         state = cls()
-        for name in ("prior", "small", "noise", "scene", "raw_luma"):
+        for name in ("prior", "small", "noise", "scene", "raw_luma", "origin"):
             if name in arrays:
                 setattr(state, name, torch.from_numpy(np.array(arrays[name])).to(device))
         if latent := _below("latent", arrays):
             state.latent = LatentState.from_arrays(latent, device=device)
+        for name in ("steady", "carried"):
+            held = {key: torch.from_numpy(np.array(value)).to(device) for key, value in _below(name, arrays).items()}
+            setattr(state, name, held)
         if "moment" in arrays:
             state.moment = Fraction(*(int(part) for part in arrays["moment"]))
         planes = _below("memory", arrays)

@@ -90,7 +90,7 @@ class Doubling:
     def __init__(self, temperature: float = 0.0) -> None:
         self.temperature = temperature
 
-    def condition(self, low, *, noise=None):
+    def condition(self, low, *, noise=None, recall=None):
         return Condition(low)
 
     def prior(self, condition):

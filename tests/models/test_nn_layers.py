@@ -195,3 +195,40 @@ def test_group_norm_is_exact_in_any_layout(monkeypatch: pytest.MonkeyPatch, size
             got = layer(x.contiguous(memory_format=layout))
             assert got.is_contiguous(memory_format=layout)
             torch.testing.assert_close(got.double(), want, rtol=0, atol=1e-4)
+
+
+class TestHeldCodes:
+    """Hysteresis in the choice of codes."""
+
+    def quantizer(self) -> VectorQuantizer:
+        quantizer = VectorQuantizer(3, 1)
+        quantizer.embedding.weight.data = torch.tensor([[0.0], [1.0], [5.0]])
+        return quantizer
+
+    def held(self, value: float, before: int, margin: float) -> int:
+        quantizer, latent = self.quantizer(), torch.full((1, 1, 1, 1), value)
+        return int(quantizer.hold(latent, quantizer.nearest(latent), torch.tensor([[[before]]]), margin=margin))
+
+    def test_a_code_holds_until_another_is_nearer_by_the_margin(self) -> None:
+        assert self.held(0.52, 0, 0.3) == 0
+        assert self.held(0.52, 1, 0.3) == 1
+        assert self.held(0.60, 0, 0.3) == 1
+        assert self.held(4.9, 0, 0.3) == 2
+        assert self.held(0.52, 0, 0.0) == 1
+
+    def test_held_codes_do_not_flicker_in_noise(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        quantizer = self.quantizer()
+        changes = {}
+        for margin in (0.0, 0.4):
+            codes, count = None, 0
+            for _ in range(20):
+                latent = 0.5 + 0.02 * torch.randn(1, 1, 8, 8, generator=generator)
+                new = quantizer.nearest(latent)
+                if codes is not None:
+                    new = quantizer.hold(latent, new, codes, margin=torch.full((1, 8, 8), margin))
+                    count += int((new != codes).sum())
+                codes = new
+            changes[margin] = count
+        assert changes[0.0] > 300
+        assert changes[0.4] < 5

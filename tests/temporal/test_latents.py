@@ -12,15 +12,12 @@ import torch.nn.functional as F
 from streamlight.temporal import (
     LatentState,
     Motion,
-    blend_clean,
+    carry_along,
     carry_origin,
     look_up_noise,
-    renoise,
     smooth_globals,
     smooth_latent,
-    steady_codes,
     time_constant,
-    warp,
 )
 
 SIGMA = 0.1
@@ -251,63 +248,19 @@ class TestNoise:
         assert look_up_noise(noise, origin)[..., :4, :].equal(noise[..., :4, :])
 
 
-class TestCodes:
-    codebook = torch.tensor([[0.0], [1.0], [5.0]])
+class TestCarryingMemory:
+    def test_floats_are_interpolated_and_whole_numbers_picked(self):
+        half = Motion(torch.full((2, 4, 6), 0.4) * torch.tensor([1.0, 0.0])[:, None, None], torch.ones(4, 6))
+        values = torch.arange(6.0).expand(1, 1, 4, 6).contiguous()
+        carried = carry_along({"picture": values, "codes": values[:, 0].long()}, half)
+        torch.testing.assert_close(carried["picture"][0, 0, 0, :5], torch.arange(5) + 0.4, atol=0.02, rtol=0)
+        assert carried["codes"].equal(values[:, 0].long())
 
-    def nearest(self, latent: torch.Tensor) -> torch.Tensor:
-        return (latent - self.codebook.view(1, 3, 1, 1)).abs().argmin(1)
+    def test_maps_of_other_sizes_follow_in_their_own_pixels(self):
+        motion = Motion(torch.stack([torch.full((4, 8), 2.0), torch.zeros(4, 8)]), torch.ones(4, 8))
+        codes = torch.arange(4).expand(1, 2, 4).contiguous()
+        assert carry_along({"codes": codes}, motion)["codes"][0, 0].tolist() == [1, 2, 3, 3]
 
-    def steady(self, value: float, previous: int, margin: float) -> int:
-        latent = torch.full((1, 1, 1, 1), value)
-        before = torch.full((1, 1, 1), previous)
-        return int(steady_codes(latent, self.nearest(latent), before, codebook=self.codebook, margin=margin))
-
-    def test_a_code_holds_until_another_is_nearer_by_the_margin(self):
-        assert self.steady(0.52, 0, 0.3) == 0
-        assert self.steady(0.52, 1, 0.3) == 1
-        assert self.steady(0.60, 0, 0.3) == 1
-        assert self.steady(4.9, 0, 0.3) == 2
-
-    def test_off(self):
-        assert self.steady(0.52, 0, 0.0) == 1
-        nearest = torch.zeros(1, 2, 2, dtype=torch.int64)
-        args = {"codebook": self.codebook, "margin": 0.5}
-        assert steady_codes(torch.zeros(1, 1, 2, 2), nearest, None, **args) is nearest
-
-    def test_carried_codes_do_not_flicker_in_noise(self):
-        generator = torch.Generator().manual_seed(0)
-        changes = {}
-        for margin in (0.0, 0.4):
-            codes, count = None, 0
-            for _ in range(20):
-                latent = 0.5 + 0.02 * torch.randn(1, 1, 8, 8, generator=generator)
-                new = steady_codes(latent, self.nearest(latent), codes, codebook=self.codebook, margin=margin)
-                count += 0 if codes is None else int((new != codes).sum())
-                codes = warp(new, torch.zeros(2, 8, 8), nearest=True)
-            changes[margin] = count
-        assert changes[0.0] > 300
-        assert changes[0.4] < 5
-
-
-class TestWarmStart:
-    def test_the_network_that_is_right_finds_the_picture_again(self):
-        clean, noise = torch.rand(1, 3, 4, 4), torch.randn(1, 3, 4, 4)
-        state = renoise(clean, noise, alpha_bar=0.6)
-        assert float(state.var()) > 0.1
-        back, rest = blend_clean(state, noise, torch.zeros_like(clean), weight=0.0, alpha_bar=0.6)
-        torch.testing.assert_close(back, clean)
-        assert rest.equal(noise)
-
-    def test_weight_by_place_and_a_consistent_state(self):
-        clean, noise, carried = (torch.randn(1, 3, 4, 4) for _ in range(3))
-        state = renoise(clean, noise, alpha_bar=0.3)
-        weight = torch.zeros(4, 4)
-        weight[:2] = 1.0
-        blended, rest = blend_clean(state, noise, carried, weight=weight, alpha_bar=0.3)
-        torch.testing.assert_close(blended[..., :2, :], carried[..., :2, :])
-        torch.testing.assert_close(blended[..., 2:, :], clean[..., 2:, :])
-        torch.testing.assert_close(renoise(blended, rest, alpha_bar=0.3), state)
-
-    def test_nothing_to_noise(self):
-        clean = torch.rand(1, 3, 4, 4)
-        assert renoise(clean, torch.randn(1, 3, 4, 4), alpha_bar=1.0).equal(clean)
+    def test_nothing_moves(self):
+        memory = {"codes": torch.zeros(1, 2, 4, dtype=torch.int64)}
+        assert carry_along(memory, Motion.none(4, 8))["codes"] is memory["codes"]

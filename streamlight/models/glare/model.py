@@ -17,7 +17,7 @@ from streamlight.models.glare.flow import Conditioning
 from streamlight.models.glare.fusion import fidelity_per_level
 from streamlight.models.glare.network import GlareNetwork
 from streamlight.models.glare.preprocess import Border, Padding, border
-from streamlight.models.protocol import Condition, ModelCard, Prior
+from streamlight.models.protocol import Condition, ModelCard, Prior, Recall
 from streamlight.models.sampling import draw_pictures
 from streamlight.models.weights import write_safetensors
 
@@ -84,12 +84,13 @@ class Glare(GlareNetwork):
         self.card: ModelCard = replace(CARD, parameters=parameters, revision=setting)
 
     @torch.no_grad()
-    def condition(self, low: Tensor, *, noise: Tensor | None = None) -> Condition:
+    def condition(self, low: Tensor, *, noise: Tensor | None = None, recall: Recall | None = None) -> Condition:
         """Pad the dark picture and run the conditional encoder.
 
         Args:
             low: ``(N, 3, H, W)`` float in [0, 1], RGB; any size from 1×1.
             noise: Not used: the network was trained on noisy pictures.
+            recall: Gives the choice of codes its hysteresis.
 
         Raises:
             ModelError: ``low`` is not such a tensor.
@@ -99,7 +100,8 @@ class Glare(GlareNetwork):
         conditioning = self.encode(self._border(low).add(low.float()))
         features = {"features": conditioning.features, "mean": conditioning.mean}
         working = torch.float32 if self.deformable_decoder is None else self.deformable_decoder.dtype
-        return Condition(low, features | {f"{_TAP}{i}": tap.to(working) for i, tap in enumerate(conditioning.taps)})
+        features |= {f"{_TAP}{i}": tap.to(working) for i, tap in enumerate(conditioning.taps)}
+        return Condition(low, features, recall)
 
     def prior(self, condition: Condition) -> Prior:
         """Gaussian around ``z_ll`` with standard deviation 1, ``(N, 3, h, w)``."""
@@ -136,11 +138,13 @@ class Glare(GlareNetwork):
         if strength == 0.0:
             return low
         conditioning = self._conditioning(condition, copies)
+        unquantised = self.latent(latent, conditioning)
         image = self.restore(
-            self.latent(latent, conditioning),
+            unquantised,
             conditioning,
             fidelity=self.fidelity if fidelity is None else fidelity,
             codebook=self.codebook if codebook is None else codebook,
+            codes=self.choose(unquantised, condition.recall) if condition.recall is not None and copies == 1 else None,
         )
         bright = self._border(low).remove(image).clamp(0.0, 1.0).to(low.dtype)
         return bright.contiguous() if strength == 1.0 else torch.lerp(low, bright, strength)

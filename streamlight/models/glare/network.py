@@ -12,6 +12,7 @@ from streamlight.models.glare.config import GlareConfig
 from streamlight.models.glare.flow import ConditionalEncoder, Conditioning, LatentFlow
 from streamlight.models.glare.fusion import FusionDecoder
 from streamlight.models.glare.vqgan import VQGAN, NormalLightPrior
+from streamlight.models.protocol import Recall
 
 LOG_OFFSET = 1e-3
 """Added before the logarithm of the input."""
@@ -52,6 +53,16 @@ class GlareNetwork(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             return flow.inverse(z.to(flow.dtype), conditioning.features.to(flow.dtype))[0]
 
+    def choose(self, latent: Tensor, recall: Recall) -> Tensor:
+        """Codes for the latent of one frame, ``(1, h, w)``: those of the frame before where nothing is much nearer."""
+        quantizer = self._normal_light().quantize
+        codes = quantizer.nearest(latent)
+        before = recall.past.get("codes")
+        if before is not None and before.shape == codes.shape:
+            codes = quantizer.hold(latent, codes, before, margin=recall.trust(*codes.shape[-2:])[:, 0])
+        recall.left["codes"] = codes
+        return codes
+
     def restore(
         self,
         latent: Tensor,
@@ -59,6 +70,7 @@ class GlareNetwork(nn.Module):
         *,
         fidelity: float | Sequence[float] | None = None,
         codebook: float = 1.0,
+        codes: Tensor | None = None,
     ) -> Tensor:
         """Decode the latent: dual decoder with feature fusion, or the normal-light decoder alone at stage II.
 
@@ -67,14 +79,15 @@ class GlareNetwork(nn.Module):
             conditioning: What :meth:`encode` returned.
             fidelity: See :meth:`FusionDecoder.fuse`; has no effect at stage II.
             codebook: See :meth:`FusionDecoder.fuse`; has no effect at stage II.
+            codes: Indices to take instead of the nearest codes, ``(N, h, w)``.
 
         Returns:
             ``(N, 3, H, W)`` float32, not clamped.
         """
         prior = self._normal_light()
         if self.deformable_decoder is None:
-            return prior.decoder(prior.lookup(latent))
-        normal = prior.decoder.features(prior.lookup(latent))
+            return prior.decoder(prior.lookup(latent, codes))
+        normal = prior.decoder.features(prior.lookup(latent, codes))
         return self.deformable_decoder.fuse(latent, normal, conditioning.taps, fidelity=fidelity, codebook=codebook)
 
     def forward(self, low: Tensor) -> Tensor:

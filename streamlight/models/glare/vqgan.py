@@ -52,9 +52,9 @@ class NormalLightPrior(nn.Module):
         quantized = self.quantize(latent)
         return self.decoder(self.post_quant_conv(quantized.values)), quantized
 
-    def lookup(self, latent: Tensor) -> Tensor:
-        """Input of the decoder for ``latent``: nearest codes through the 1×1 convolution, in float32."""
-        return self.post_quant_conv(self.quantize.lookup(latent))
+    def lookup(self, latent: Tensor, codes: Tensor | None = None) -> Tensor:
+        """Input of the decoder: the nearest codes, or ``codes``, through the 1×1 convolution, in float32."""
+        return self.post_quant_conv(self.quantize.lookup(latent, codes))
 
 
 class VQGAN(NormalLightPrior):

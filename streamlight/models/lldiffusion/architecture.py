@@ -45,6 +45,8 @@ def build(
     steps: int = 25,
     eta: float = 0.0,
     t_start: int | None = None,
+    warm_steps: int = 4,
+    warm_start: int = 300,
     tile: int | None = None,
     stride: int | None = None,
     blend: Literal["smooth", "box"] = "smooth",
@@ -63,6 +65,8 @@ def build(
         steps: See :class:`Sampling`, as for all that follow.
         eta: Share of fresh noise.
         t_start: First time step.
+        warm_steps: Evaluations for a frame that starts from the one before.
+        warm_start: First time step of such a frame.
         tile: Side of tiles.
         stride: Distance of tiles.
         blend: Average of overlapping tiles.
@@ -80,6 +84,8 @@ def build(
         steps=steps,
         eta=eta,
         t_start=t_start,
+        warm_steps=warm_steps,
+        warm_start=warm_start,
         tile=tile,
         stride=stride,
         blend=blend,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,8 @@ from streamlight.models.lldiffusion.encoder import LatentMapEncoder
 from streamlight.models.lldiffusion.preprocess import color_map, pad, padded_sizes
 from streamlight.models.lldiffusion.sampling import Sampling, TiledNoise, WholeNoise
 from streamlight.models.lldiffusion.unet import UNet
-from streamlight.models.protocol import Condition, ModelCard, Prior
+from streamlight.models.lldiffusion.warm import near, warm_start
+from streamlight.models.protocol import Condition, ModelCard, Prior, Recall
 from streamlight.models.sampling import draw_pictures
 from streamlight.models.weights import write_safetensors
 
@@ -98,12 +99,13 @@ class LLDiffusion(nn.Module):
         return noise, self.deg_unet(high, features)
 
     @torch.no_grad()
-    def condition(self, low: Tensor, *, noise: Tensor | None = None) -> Condition:
+    def condition(self, low: Tensor, *, noise: Tensor | None = None, recall: Recall | None = None) -> Condition:
         """Pad the dark picture, and compute its colour map and degradation features.
 
         Args:
             low: ``(N, 3, H, W)`` float in [0, 1], RGB; any size.
             noise: Not used: the network estimates the degradation itself.
+            recall: Lets :meth:`decode` start from the result of the frame before, in a few steps.
 
         Raises:
             ModelError: ``low`` is not such a tensor.
@@ -115,7 +117,7 @@ class LLDiffusion(nn.Module):
         if self.sampling.whole_encoder:
             dtype = self.diff_unet.working_dtype
             features |= {f"degradation_{i}": feature.to(dtype) for i, feature in enumerate(self.encoder(y))}
-        return Condition(low, features)
+        return Condition(low, features, recall)
 
     def prior(self, condition: Condition) -> Prior:
         """Standard normal start noise, ``(N, 3, H', W')``, H' and W' the padded size."""
@@ -161,6 +163,8 @@ class LLDiffusion(nn.Module):
             x = state
         height, width = low.shape[-2:]
         bright = ((x[..., :height, :width] + 1) / 2).clamp(0, 1).to(low.dtype)
+        if condition.recall is not None and len(bright) == 1:
+            condition.recall.left |= {"bright": bright, "low": low}
         return bright if strength == 1.0 else torch.lerp(low, bright, strength)
 
     def sample(
@@ -209,10 +213,16 @@ class LLDiffusion(nn.Module):
     ) -> Iterator[Tensor]:
         """States of the sampler after each step, padded size, in [-1, 1] but not clamped; arguments as :meth:`decode`.
 
-        Gradients are recorded unless switched off.
+        Without ``x_init`` and changed settings, a frame whose stream remembers a result starts from that. Gradients are
+        recorded unless switched off.
         """
         settings = self._settings(sampling)
         condition = _shared(condition, latent)
+        warm = None
+        if settings.warm_steps and x_init is None and not sampling and len(latent) == 1:
+            warm = warm_start(condition.recall, condition.low)
+        if warm is not None:
+            x_init, settings = warm.start, replace(settings, steps=settings.warm_steps, t_start=settings.warm_start)
         y = condition.features["y"]
         times = time_steps(settings.steps, t_start=settings.t_start)
         x = latent.to(y)
@@ -225,7 +235,9 @@ class LLDiffusion(nn.Module):
         noise = [item.to(y) for item in step_noise] if step_noise is not None else None
         if generator is None:
             generator = torch.Generator(device="cpu").manual_seed(settings.seed)
-        predict = self._predictor(condition, settings)
+        predict: Callable[[Tensor, int], Tensor] = self._predictor(condition, settings)
+        if warm is not None:
+            predict = near(predict, 2 * self._padded(warm.old) - 1, self._padded(warm.weight))
         return ddim(predict, x, times=times, eta=settings.eta, noise=noise, generator=generator)
 
     def save(self, path: str | Path) -> None:
@@ -266,7 +278,7 @@ def _shared(condition: Condition, latent: Tensor) -> Condition:
     if count == latent.shape[0]:
         return condition
     features = {name: value.expand(latent.shape[0], -1, -1, -1) for name, value in condition.features.items()}
-    return Condition(condition.low.expand(latent.shape[0], -1, -1, -1), features)
+    return Condition(condition.low.expand(latent.shape[0], -1, -1, -1), features, condition.recall)
 
 
 def _check_temperature(temperature: float) -> None:

@@ -33,6 +33,9 @@ class Sampling:
         eta: Share of fresh noise at each step, 0 (deterministic) to 1.
         t_start: Time step to start at; None for the published list. Together with ``x_init`` a warm start (SDEdit,
             arXiv:2108.01073).
+        warm_steps: Network evaluations for a frame that starts from the result of the frame before; 0 to
+            start every frame anew.
+        warm_start: Time step that such a start is noised up to.
         tile: Side of square tiles, a multiple of 32; None for the frame in one piece. The published evaluation uses
             128.
         stride: Distance of tiles; None for half a tile. The published evaluation uses 16.
@@ -52,6 +55,8 @@ class Sampling:
     steps: int = 25
     eta: float = 0.0
     t_start: int | None = None
+    warm_steps: int = 4
+    warm_start: int = 300
     tile: int | None = None
     stride: int | None = None
     blend: Literal["smooth", "box"] = "smooth"
@@ -62,6 +67,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         time_steps(self.steps, t_start=self.t_start)
+        if self.warm_steps:
+            time_steps(self.warm_steps, t_start=self.warm_start)
         if not 0.0 <= self.eta <= 1.0:
             raise ConfigError(f"eta must be between 0 and 1, got {self.eta}")
         for name, choices in (

@@ -23,7 +23,7 @@ from streamlight.models.llflow.preprocess import (
     pad_symmetric,
     to_codes,
 )
-from streamlight.models.protocol import Condition, ModelCard, Prior
+from streamlight.models.protocol import Condition, ModelCard, Prior, Recall
 from streamlight.models.sampling import draw_pictures
 from streamlight.models.weights import Weights, assemble, fingerprint, write_safetensors
 
@@ -48,8 +48,8 @@ CARD: Final = ModelCard(
 class LLFlow:
     """LLFlow for enhancement. Frames of any size are mirrored to a multiple of 8 and cropped back exactly.
 
-    The equalised input is a lookup table per frame (:meth:`statistics`); a caller that smooths it over time, or cuts
-    a frame in tiles, passes it to :meth:`condition`.
+    The equalised input is a lookup table per frame (:meth:`statistics`), which a stream steadies over time; a caller
+    that cuts a frame in tiles passes it to :meth:`condition`.
 
     Args:
         network: The reference network; not changed, but to be left alone while this model is used.
@@ -118,13 +118,21 @@ class LLFlow:
         low = self._checked(low)
         return equalization_table(self._padded(to_codes(low)) if self.padding == "official" else to_codes(low))
 
-    def condition(self, low: Tensor, *, noise: Tensor | None = None, statistics: Tensor | None = None) -> Condition:
+    def condition(
+        self,
+        low: Tensor,
+        *,
+        noise: Tensor | None = None,
+        recall: Recall | None = None,
+        statistics: Tensor | None = None,
+    ) -> Condition:
         """Encode dark pictures: all that does not depend on the latent.
 
         Args:
             low: ``(N, 3, H, W)`` RGB, float in [0, 1] or uint8; at least one pixel.
             noise: Not used.
-            statistics: What :meth:`statistics` gave for the frames, or a smoothed version of it.
+            recall: Steadies the tables.
+            statistics: What :meth:`statistics` gave for the frames, or a smoothed version of it; taken as it is.
 
         Raises:
             ModelError: ``low`` is of another shape or type.
@@ -132,10 +140,12 @@ class LLFlow:
         low = self._checked(low)
         with torch.inference_mode():
             table = self.statistics(low) if statistics is None else statistics.to(self.device)
+            if recall is not None and statistics is None:
+                table = recall.steady("equalization", table)
             encoding = self.prepared.encode(network_input(self._padded(low), table=table))
         levels = {f"level{index + 1}": features for index, features in enumerate(encoding.conditions)}
         picture = low.float() / 255.0 if low.dtype == torch.uint8 else low
-        return Condition(picture, {"color_map": encoding.color_map, **levels})
+        return Condition(picture, {"color_map": encoding.color_map, **levels}, recall)
 
     def prior(self, condition: Condition) -> Prior:
         """Gaussian around the predicted colour map (plus ``brightness``), standard deviation 1 (equation 4)."""

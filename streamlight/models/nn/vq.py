@@ -55,9 +55,28 @@ class VectorQuantizer(nn.Module):
         loss = (codes - z.detach()).square().mean() + self.commitment * (codes.detach() - z).square().mean()
         return Quantized(z + (codes - z).detach(), indices, loss)
 
-    def lookup(self, z: Tensor) -> Tensor:
-        """The nearest codes, ``(N, D, H, W)``, exact and without loss."""
-        return self.embedding(self.nearest(z)).permute(0, 3, 1, 2).to(z.dtype)
+    def lookup(self, z: Tensor, indices: Tensor | None = None) -> Tensor:
+        """The nearest codes, or those of ``indices``, ``(N, D, H, W)``, exact and without loss."""
+        indices = self.nearest(z) if indices is None else indices
+        return self.embedding(indices).permute(0, 3, 1, 2).to(z.dtype)
+
+    @torch.no_grad()
+    def hold(self, z: Tensor, indices: Tensor, before: Tensor, *, margin: Tensor) -> Tensor:
+        """Hysteresis: a code changes only where the new one is nearer by a margin.
+
+        Args:
+            z: ``(N, D, H, W)``.
+            indices: Of the nearest codes, ``(N, H, W)``.
+            before: Those held so far, likewise.
+            margin: Share of its squared distance by which the new code must be nearer, 0 (always change) to 1,
+                ``(N, H, W)`` or broadcastable.
+
+        Returns:
+            ``(N, H, W)`` int64.
+        """
+        positions = z.movedim(1, -1).float()
+        new, old = ((positions - self.embedding(choice).float()).square().sum(-1) for choice in (indices, before))
+        return torch.where(new < (1.0 - margin) * old, indices, before)
 
     @torch.no_grad()
     def nearest(self, z: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from streamlight.models.protocol import Condition, ModelCard, Prior
+from streamlight.models.protocol import Condition, ModelCard, Prior, Recall
 
 _LEVELS: Final = 128
 _CANDIDATES: Final = 96
@@ -57,12 +57,13 @@ class Retinex:
         self.noise_limit = noise_limit
         self.locality = locality
 
-    def condition(self, low: Tensor, *, noise: Tensor | None = None) -> Condition:
+    def condition(self, low: Tensor, *, noise: Tensor | None = None, recall: Recall | None = None) -> Condition:
         """Luma quantiles, chroma spread and the base layer of ``low`` ((N, 3, H, W), YCbCr).
 
         Args:
             low: Luma in [0, 1], chroma in [-0.5, 0.5], float32.
             noise: Standard deviation of the luma noise, ``(N,)``; bounds the gain.
+            recall: Not used: what it decides is smoothed by its caller.
         """
         luma = low[:, :1].clamp(0.0, 1.0)
         coarse = _shrink(luma)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from streamlight.errors import ConfigError
-from streamlight.models.protocol import Condition, ModelCard, Prior
+from streamlight.models.protocol import Condition, ModelCard, Prior, Recall
 from streamlight.models.tonenet.denoiser import merge, pack
 from streamlight.models.tonenet.network import TonenetNetwork
 from streamlight.models.tonenet.tone import LATENT, apply_tone, survey
@@ -74,12 +74,13 @@ class Tonenet:
         self.network.to(device)
         return self
 
-    def condition(self, low: Tensor, *, noise: Tensor | None = None) -> Condition:
+    def condition(self, low: Tensor, *, noise: Tensor | None = None, recall: Recall | None = None) -> Condition:
         """Keep ``low`` and its noise.
 
         Args:
             low: ``(N, 3, H, W)`` YCbCr, luma in [0, 1], chroma in [-0.5, 0.5], float32.
             noise: Standard deviation of its luma noise, ``(N,)``; 0, or None, where there is nothing to remove.
+            recall: Not used: what it decides is smoothed by its caller.
         """
         noise = low.new_zeros(len(low)) if noise is None else noise.to(low).expand(len(low))
         return Condition(low, {"noise": noise})
