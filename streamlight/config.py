@@ -34,6 +34,11 @@ def _codec(value: Any) -> Any:
     return {"h265": "hevc", "x265": "hevc", "x264": "h264", "avc": "h264"}.get(str(value).lower(), value)
 
 
+def _several(value: Any) -> Any:
+    """A text with commas, or a list."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
 def _number(value: Any) -> Any:
     """A boolean is no number, although Python counts it as one."""
     if isinstance(value, bool):
@@ -204,13 +209,130 @@ class RunConfig(_Section):
     )
 
 
+class LiveConfig(_Section):
+    """How cameras are read, how late their pictures may be, and how the service is watched."""
+
+    transport: Literal["tcp", "udp"] = _option("tcp", "What RTSP runs over.", identity=False)
+    realtime: bool = _option(False, "Play files at their own pace, as if they were cameras.", identity=False)
+    open_timeout: Real = _option(
+        5.0, "Seconds that a camera may take to answer and to send its first picture.", ge=0.5, le=120, identity=False
+    )
+    read_timeout: Real = _option(
+        5.0, "Seconds without a packet after which a connection is given up.", ge=0.5, le=120, identity=False
+    )
+    max_latency: Whole = _option(
+        500,
+        "Milliseconds from packet to hand-over. Older frames are dropped and counted; the enhancer steps down for it.",
+        ge=20,
+        le=600_000,
+        identity=False,
+    )
+    batch_wait: Whole = _option(
+        4, "Milliseconds to wait for frames of other cameras, to enhance them together.", ge=0, le=1000, identity=False
+    )
+    gate: Literal["dark", "always"] = _option(
+        "dark", "Enhance while it is dark and hand on untouched what is bright, or always enhance.", identity=False
+    )
+    duration: Seconds = _option(None, "End after this time. Default: run until stopped.", identity=False)
+    metrics: Whole | None = _option(
+        None, "Port for /metrics (Prometheus) and /healthz. Default: none.", ge=0, le=65535, identity=False
+    )
+    metrics_host: str = _option(
+        "127.0.0.1",
+        "Address that the port is bound to.",
+        expected="an address of this machine",
+        pattern=r"^[A-Za-z0-9.:%_-]{1,253}$",
+        identity=False,
+    )
+    log_format: Literal["text", "json"] = _option("text", "How events are logged on stderr.", identity=False)
+
+
+class DeliverConfig(_Section):
+    """Where live pictures go. ``{camera}`` stands for a camera's name."""
+
+    to: str | None = _option(
+        None,
+        "Publish here: rtsp://, rtmp://, srt://, or a folder's index.m3u8 for HLS.",
+        expected="an address, with {camera} in it where there are several cameras",
+        min_length=1,
+        identity=False,
+    )
+    steady: bool = _option(
+        False, "Publish at a steady rate, with the last good picture while a camera is away.", identity=False
+    )
+    bitrate: Whole | None = _option(
+        None, "Kilobits a second to publish with. Default: constant quality.", ge=50, le=200_000, identity=False
+    )
+    record: str | None = _option(
+        None,
+        "Record here: a folder, or a file name with a strftime pattern.",
+        expected="a folder or a pattern such as night/{camera}-%Y%m%d-%H%M%S.mp4",
+        min_length=1,
+        identity=False,
+    )
+    record_seconds: Whole = _option(120, "Length of a recorded file, in seconds.", ge=1, le=86_400, identity=False)
+    record_megabytes: Whole | None = _option(
+        None, "Begin a new file at this size too. Default: by time alone.", ge=1, le=1_000_000, identity=False
+    )
+
+
+class DetectConfig(_Section):
+    """What is looked for in live pictures, and where findings go."""
+
+    model: str | None = _option(
+        None,
+        "Detect with this: motion, or an ONNX file.",
+        option="detect",
+        expected="motion or an .onnx file",
+        min_length=1,
+        identity=False,
+    )
+    pictures: Annotated[Literal["raw", "enhanced", "both"], BeforeValidator(_words)] = _option(
+        "enhanced", "Which pictures the detector sees.", option="detect_on", identity=False
+    )
+    names: str | None = _option(
+        None,
+        "File with the names of the classes, one a line. Default: those in the model.",
+        option="detect_names",
+        expected="a text file",
+        min_length=1,
+        identity=False,
+    )
+    threshold: Real | None = _option(
+        None,
+        "Least score of a detection. Default: the detector's own.",
+        option="detect_threshold",
+        ge=0,
+        le=1,
+        identity=False,
+    )
+    rate: Real = _option(
+        10.0,
+        "Pictures a second of each camera that the detector sees at most.",
+        option="detect_rate",
+        ge=0.01,
+        le=1000,
+        identity=False,
+    )
+    draw: bool = _option(False, "Draw what was detected on the picture.", option="draw_boxes", identity=False)
+    events: Annotated[tuple[str, ...], BeforeValidator(_several)] = _option(
+        (),
+        "Send detections here: a .jsonl file, mqtt://, http:// or https://; several with commas between.",
+        expected="addresses or .jsonl files",
+        identity=False,
+    )
+
+
 class Config(_Section):
-    """Everything that can be set, in four sections."""
+    """Everything that can be set; the first four sections are for files, the rest for cameras."""
 
     input: InputConfig = InputConfig()
     model: ModelConfig = ModelConfig()
     output: OutputConfig = OutputConfig()
     run: RunConfig = RunConfig()
+    live: LiveConfig = LiveConfig()
+    deliver: DeliverConfig = DeliverConfig()
+    detect: DetectConfig = DetectConfig()
 
     @model_validator(mode="after")
     def _check(self) -> Config:
@@ -273,6 +395,23 @@ def options() -> list[Option]:
     return found
 
 
+JOB_SECTIONS = ("input", "model", "output", "run")
+"""Sections that say something about files, and are options of ``streamlight enhance``."""
+
+LIVE_OPTIONS = (
+    "input.decoder_threads",
+    "model",
+    "output.quality",
+    "output.encoder_preset",
+    "output.hardware",
+    "run.workers",
+    "live",
+    "deliver",
+    "detect",
+)
+"""Sections and single fields that are options of ``streamlight live``."""
+
+
 def preset_names() -> list[str]:
     """Names of the presets that come with the package."""
     folder = resources.files("streamlight.configs")
@@ -322,7 +461,8 @@ def render_defaults() -> str:
     for section, section_field in Config.model_fields.items():
         lines += [f"# {(section_field.annotation.__doc__ or '').splitlines()[0]}", f"{section}:"]
         for option in (o for o in options() if o.section == section):
-            value = yaml.safe_dump(option.default, default_flow_style=True).splitlines()[0]
+            plain = list(option.default) if isinstance(option.default, tuple) else option.default
+            value = yaml.safe_dump(plain, default_flow_style=True).splitlines()[0]
             lines += [f"  # {option.help} ({option.expected})", f"  {option.field}: {value}"]
         lines.append("")
     return "\n".join(lines[:-1]) + "\n"

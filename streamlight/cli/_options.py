@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from streamlight.config import Config, Option, load_config, options, preset_names
+from streamlight.config import JOB_SECTIONS, Config, Option, load_config, options, preset_names
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,8 +32,8 @@ class _Text(click.ParamType):
 
 
 def config_options(function: F) -> F:
-    """Add ``--preset``, ``--config`` and one option per field of the schema."""
-    return options_of(*(option.section for option in options()))(function)
+    """Add ``--preset``, ``--config`` and one option per field of the schema that is about files."""
+    return options_of(*JOB_SECTIONS)(function)
 
 
 def options_of(*places: str) -> Callable[[F], F]:
@@ -67,7 +67,7 @@ def _decorator(option: Option) -> Callable[[F], F]:
         return click.option(f"{option.flag}/--no-{option.flag[2:]}", option.name, default=None, help=option.help)
     metavar = "|".join(option.choices) if option.choices else option.name.rsplit("_", 1)[-1].upper()
     limits = "" if option.choices else f"  [{option.expected}]"
-    default = "" if option.default is None else f"  [default: {option.default}]"
+    default = "" if option.default is None or option.default == () else f"  [default: {option.default}]"
     return click.option(
         option.flag, option.name, type=_Text(option.choices, metavar), default=None, help=option.help + limits + default
     )
