@@ -423,6 +423,8 @@ def load_config(
     base: Config | None = None,
     preset: str | None = None,
     file: str | Path | None = None,
+    sections: dict[str, Any] | None = None,
+    origin: str = "",
     values: Mapping[str, Any] | None = None,
 ) -> Config:
     """Build the configuration from its layers: base < preset < file < explicit values.
@@ -431,6 +433,8 @@ def load_config(
         base: Configuration to start from; the defaults if None.
         preset: Name of a preset that comes with the package.
         file: YAML file with the sections of :class:`Config`; every key is optional.
+        sections: The same already read, in place of a file.
+        origin: Where they were read, for messages.
         values: Options by their name (:attr:`Option.name`), for example ``{"model": "retinex", "strength": 0.5}``.
 
     Raises:
@@ -442,7 +446,9 @@ def load_config(
     if preset is not None:
         layers.append((f"preset {preset}", _read_preset(preset)))
     if file is not None:
-        layers.append((str(file), _read_file(Path(file))))
+        layers.append((str(file), read_sections(file)))
+    if sections is not None:
+        layers.append((origin, sections))
     layers.append(("", _by_section(values or {})))
     merged: dict[str, Any] = {}
     for origin, layer in layers:
@@ -512,7 +518,13 @@ def _read_preset(name: str) -> dict[str, Any]:
     return _parse(f"preset {name}", resources.files("streamlight.configs").joinpath(f"{name}.yaml").read_text("utf-8"))
 
 
-def _read_file(path: Path) -> dict[str, Any]:
+def read_sections(path: str | Path) -> dict[str, Any]:
+    """The content of a configuration file as ``{section: {key: value}}``, not judged yet.
+
+    Raises:
+        ConfigError: The file cannot be read, is no YAML, or holds no sections.
+    """
+    path = Path(path)
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
@@ -553,6 +565,8 @@ def _check_keys(origin: str, layer: dict[str, Any]) -> None:
     places = {o.field: o.key for o in options()}
     where = f"{origin}: " if origin else ""
     for section, content in layer.items():
+        if section == "cameras":
+            raise ConfigError(f"{where}'cameras' is for 'streamlight live'")
         if section not in Config.model_fields:
             hint = f"; did you mean '{places[section]}'?" if section in places else ""
             hint = hint or suggestion(section, list(Config.model_fields)) or suggestion(section, list(places))
