@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -27,6 +28,11 @@ class EnhanceSettings:
         stability: How far latents with positions, those of the generative models, are averaged along the motion; 0 is
             frame by frame, 1 the steadiest.
         working_size: Long side of the small copy, in pixels (guided mode).
+        keyframe_interval: The model decides on every so many frames, and where its decision is out of date; in between
+            the decision is carried along the motion (guided mode).
+        keyframe_async: Whether frames go on with an old decision while the model works on a newer one, on a thread of
+            its own (guided mode). The result then depends on timing.
+        direct_limit: Largest frame, in pixels, that mode "auto" shows to a model on RGB pictures as a whole.
         seed: Seed of the noise that stochastic models start from; the same for every frame of a stream.
         workers: Threads for the kernels; None takes two, one on a machine with two cores.
     """
@@ -36,6 +42,9 @@ class EnhanceSettings:
     time_constant: float = 1.3
     stability: float = 0.5
     working_size: int = 480
+    keyframe_interval: int = 1
+    keyframe_async: bool = False
+    direct_limit: int = 1280 * 720
     seed: int = 0
     workers: int | None = None
 
@@ -46,6 +55,10 @@ class EnhanceSettings:
                 raise ConfigError(f"{name} must be between {low} and {high}, got {value}")
         if self.working_size < 64:
             raise ConfigError(f"working_size must be at least 64 pixels, got {self.working_size}")
+        if self.keyframe_interval < 1:
+            raise ConfigError(f"keyframe_interval must be at least 1 frame, got {self.keyframe_interval}")
+        if self.direct_limit < 0:
+            raise ConfigError(f"direct_limit must be 0 pixels or more, got {self.direct_limit}")
 
 
 class Enhancer(ABC):
@@ -82,6 +95,20 @@ class Enhancer(ABC):
     def restore(self, arrays: dict[str, np.ndarray]) -> StreamState:
         """The state that :meth:`snapshot` saved."""
         return StreamState.from_arrays(arrays)
+
+    def adjusted(self, settings: EnhanceSettings) -> Self:
+        """The same enhancer with other settings, for streams that go on: to step down under load and up again.
+
+        Costs nothing: model, threads and timings are shared, and a :class:`StreamState` may pass from one to the other
+        and back between two frames. Another working size begins anew only what has the wrong size. ``workers`` stays
+        what it was. Closing one closes all.
+
+        Args:
+            settings: For example ``dataclasses.replace(enhancer.settings, working_size=320, keyframe_interval=4)``.
+        """
+        other = copy(self)
+        other.settings = settings
+        return other
 
     def close(self) -> None:  # noqa: B027 - only some have something to close
         """Release threads and memory."""

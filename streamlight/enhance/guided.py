@@ -42,7 +42,7 @@ class GuidedEnhancer(Enhancer):
         super().__init__(model, settings)
         workers = settings.workers if settings.workers is not None else default_workers()
         self._rows = RowPool(workers)
-        self._transfers: dict[tuple[int, int, ColorSpec], GuidedTransfer] = {}
+        self._transfers: dict[tuple[int, int, int, ColorSpec], GuidedTransfer] = {}
 
     def close(self) -> None:
         """End the kernel threads."""
@@ -90,11 +90,12 @@ class GuidedEnhancer(Enhancer):
         return planes
 
     def _transfer(self, frame: Frame) -> GuidedTransfer:
-        key = (frame.width, frame.height, frame.color)
+        size = self.settings.working_size
+        key = (size, frame.width, frame.height, frame.color)
         if key not in self._transfers:
             if len(self._transfers) >= 16:
                 self._transfers.clear()
-            geometry = FrameGeometry.of(*key, long_side=self.settings.working_size)
+            geometry = FrameGeometry.of(frame.width, frame.height, frame.color, long_side=size)
             self._transfers[key] = GuidedTransfer(geometry, self._rows)
         return self._transfers[key]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from streamlight.media.frame import Frame
@@ -50,14 +51,35 @@ def watch(state: StreamState, luma: Tensor, frame: Frame) -> Step:
     scene = coarse_luma(luma)
     now = frame.seconds
     seconds = float(now - state.moment) if state.moment is not None else 0.0
-    # The kernels trust these shapes; two sizes can share a small copy, so the planes themselves are compared.
-    resized = bool(state.memory) and [m.shape for m in state.memory] != [p.shape for p in frame.planes]
-    if resized or not 0.0 <= seconds <= _GAP:
+    if is_resized(state, frame) or not 0.0 <= seconds <= _GAP:
         state.reset()
-    elif bool(is_cut(scene, state.scene)):
+    if state.raw_luma is not None and state.raw_luma.shape != luma.shape:
+        _change_working_size(state, luma)
+    if bool(is_cut(scene, state.scene)):
         state.reset()
         state.cuts += 1
     before = state.raw_luma
     state.noise = estimate_noise(luma, before, before=state.noise)
     state.scene, state.raw_luma, state.moment = scene, luma, now
+    state.size = (frame.width, frame.height)
     return Step(seconds if before is not None else 0.0, luma, before, state.noise)
+
+
+def is_resized(state: StreamState, frame: Frame) -> bool:
+    """Whether the stream's frames have changed their size or layout."""
+    # The kernels trust these shapes; two sizes can share a small copy, so the planes themselves are compared.
+    shapes = [memory.shape for memory in state.memory]
+    return state.size not in (None, (frame.width, frame.height)) or (
+        bool(shapes) and shapes != [plane.shape for plane in frame.planes]
+    )
+
+
+def _change_working_size(state: StreamState, luma: Tensor) -> None:
+    """The same scene on a small copy of another size: what can be scaled goes on, the rest begins anew.
+
+    The filtered picture, the decision on the whole frame and the full-size memory stay, so that nobody sees the step.
+    """
+    if state.small is not None:
+        state.small = F.interpolate(state.small[None], luma.shape, mode="bilinear", antialias=True)[0]
+    state.noise = state.scene = state.raw_luma = state.latent = state.origin = state.key_moment = None
+    state.carried, state.key = {}, {}

@@ -13,9 +13,9 @@ from torch import Tensor
 from streamlight.temporal.latents import LatentState
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class StreamState:
-    """Memory of one stream: bounded, serialisable, empty after :meth:`reset`.
+    """Memory of one stream: bounded, serialisable, empty after :meth:`reset`. Two are never equal.
 
     Attributes:
         prior: Smoothed latent of a model that decides on the frame as a whole, ``(1, K)``.
@@ -27,6 +27,9 @@ class StreamState:
         origin: Where the content of each place was when the stream's noise was drawn, ``(2, h, w)`` displacement.
         steady: Smoothed values that are global about a frame, by name.
         carried: What the model left for the next frame, by name.
+        key: What is kept of the last key frame for the frames behind it, by name.
+        key_moment: Presentation time of that key frame.
+        size: Width and height of the previous frame.
         moment: Presentation time of the previous frame in seconds, exact.
         memory: Recursively filtered full-resolution planes (fixed point), one per plane.
         age: Frames since the last reset.
@@ -42,6 +45,9 @@ class StreamState:
     origin: Tensor | None = None
     steady: dict[str, Tensor] = field(default_factory=dict)
     carried: dict[str, Tensor] = field(default_factory=dict)
+    key: dict[str, Tensor] = field(default_factory=dict)
+    key_moment: Fraction | None = None
+    size: tuple[int, int] | None = None
     moment: Fraction | None = None
     memory: list[np.ndarray] = field(default_factory=list)
     age: int = 0
@@ -50,8 +56,8 @@ class StreamState:
     def reset(self) -> None:
         """Forget the picture, as after a cut, a reconnect or a long gap; the count of cuts stays."""
         self.prior = self.small = self.noise = self.scene = self.raw_luma = self.moment = None
-        self.latent = self.origin = None
-        self.steady, self.carried = {}, {}
+        self.latent = self.origin = self.key_moment = self.size = None
+        self.steady, self.carried, self.key = {}, {}, {}
         self.memory = []
         self.age = 0
 
@@ -83,11 +89,15 @@ class StreamState:
                 setattr(state, name, torch.from_numpy(np.array(arrays[name])).to(device))
         if latent := _below("latent", arrays):
             state.latent = LatentState.from_arrays(latent, device=device)
-        for name in ("steady", "carried"):
+        for name in ("steady", "carried", "key"):
             held = {key: torch.from_numpy(np.array(value)).to(device) for key, value in _below(name, arrays).items()}
             setattr(state, name, held)
-        if "moment" in arrays:
-            state.moment = Fraction(*(int(part) for part in arrays["moment"]))
+        for name in ("moment", "key_moment"):
+            if name in arrays:
+                setattr(state, name, Fraction(*(int(part) for part in arrays[name])))
+        if "size" in arrays:
+            width, height = arrays["size"]
+            state.size = (int(width), int(height))
         planes = _below("memory", arrays)
         state.memory = [np.array(planes[key]) for key in sorted(planes, key=int)]
         state.age, state.cuts = int(arrays["age"]), int(arrays["cuts"])
