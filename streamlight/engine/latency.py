@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,6 +23,7 @@ class LatencyHistogram:
     def __init__(self) -> None:
         self._counts = np.zeros(_BUCKETS, np.int64)
         self.count = 0
+        self.total = 0.0
         self.maximum = 0.0
 
     def add(self, seconds: float) -> None:
@@ -35,6 +37,7 @@ class LatencyHistogram:
         bucket = 0 if seconds <= _LOWEST else int(math.log(min(seconds, _HIGHEST) / _LOWEST) / math.log(_RATIO))
         self._counts[min(bucket, _BUCKETS - 1)] += 1
         self.count += 1
+        self.total += max(0.0, seconds)
         self.maximum = max(self.maximum, seconds)
 
     def percentile(self, q: float) -> float:
@@ -46,6 +49,15 @@ class LatencyHistogram:
         rank = max(1, math.ceil(self.count * q / 100))
         bucket = int(np.searchsorted(np.cumsum(self._counts), rank))
         return min(_LOWEST * _RATIO ** (bucket + 0.5), self.maximum)
+
+    def cumulative(self, bounds: Sequence[float]) -> list[int]:
+        """How many values do not exceed each of ``bounds`` (seconds, ascending), right to a bucket of 2 %."""
+        sums = np.cumsum(self._counts)
+        found = []
+        for bound in bounds:
+            buckets = 0 if bound < _LOWEST else math.floor(math.log(bound / _LOWEST) / math.log(_RATIO) + 1e-9)
+            found.append(0 if buckets == 0 else int(sums[min(buckets, _BUCKETS) - 1]))
+        return found
 
     def summary(self) -> dict[str, float]:
         """``count`` and, in seconds, ``p50``, ``p95``, ``p99`` and ``max``."""

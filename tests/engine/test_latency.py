@@ -37,3 +37,11 @@ def test_extremes_stay_in_bounds():
 
 def test_empty():
     assert LatencyHistogram().summary() == {"count": 0, "p50": 0.0, "p95": 0.0, "p99": 0.0, "max": 0.0}
+
+
+def test_cumulative_counts_and_the_sum_serve_other_histograms():
+    histogram = LatencyHistogram()
+    for value in (0.0, 0.004, 0.03, 0.03, 0.2, 5e4):
+        histogram.add(value)
+    assert histogram.cumulative([1e-6, 0.005, 0.05, 1.0, 1e9]) == [0, 2, 4, 5, 6]
+    assert histogram.total == pytest.approx(50000.264)
