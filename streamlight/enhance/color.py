@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from streamlight.media.frame import ColorSpec
-
-_WEIGHTS: Final[dict[str, tuple[float, float]]] = {
-    "bt709": (0.2126, 0.0722),
-    "smpte170m": (0.299, 0.114),
-    "bt470bg": (0.299, 0.114),
-    "bt2020nc": (0.2627, 0.0593),
-    "smpte240m": (0.212, 0.087),
-    "fcc": (0.30, 0.11),
-}
-"""(Kr, Kb) of the matrices; luma is Kr·R + (1 - Kr - Kb)·G + Kb·B."""
 
 
 def rgb_from_planes(planes: tuple[np.ndarray, ...], color: ColorSpec, *, device: torch.device | str = "cpu") -> Tensor:
@@ -62,7 +50,7 @@ def planes_from_rgb(rgb: Tensor, color: ColorSpec) -> tuple[np.ndarray, ...]:
 def rgb_from_ycbcr(ycbcr: Tensor, color: ColorSpec) -> Tensor:
     """RGB in [0, 1] from normalised YCbCr (luma in [0, 1], chroma in [-0.5, 0.5]), ``(3, H, W)`` both."""
     luma, blue, red = ycbcr
-    k_red, k_blue = _weights(color)
+    k_red, k_blue = color.luma_weights
     r = luma + 2.0 * (1.0 - k_red) * red
     b = luma + 2.0 * (1.0 - k_blue) * blue
     g = (luma - k_red * r - k_blue * b) / (1.0 - k_red - k_blue)
@@ -72,13 +60,9 @@ def rgb_from_ycbcr(ycbcr: Tensor, color: ColorSpec) -> Tensor:
 def ycbcr_from_rgb(rgb: Tensor, color: ColorSpec) -> Tensor:
     """The inverse of :func:`rgb_from_ycbcr`; what is outside [0, 1] is clipped before."""
     r, g, b = rgb.float().clamp(0.0, 1.0)
-    k_red, k_blue = _weights(color)
+    k_red, k_blue = color.luma_weights
     luma = k_red * r + (1.0 - k_red - k_blue) * g + k_blue * b
     return torch.stack([luma, (b - luma) / (2.0 * (1.0 - k_blue)), (r - luma) / (2.0 * (1.0 - k_red))])
-
-
-def _weights(color: ColorSpec) -> tuple[float, float]:
-    return _WEIGHTS.get(color.matrix, _WEIGHTS["bt709"])
 
 
 def _tensor(plane: np.ndarray, device: torch.device | str) -> Tensor:

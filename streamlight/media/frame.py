@@ -22,6 +22,16 @@ CHROMA_SHIFTS: dict[ChromaLayout, tuple[int, int]] = {
 }
 """Right shifts (horizontal, vertical) from luma to chroma size, as FFmpeg's ``log2_chroma_w/h``."""
 
+LUMA_WEIGHTS: dict[str, tuple[float, float]] = {
+    "bt709": (0.2126, 0.0722),
+    "smpte170m": (0.299, 0.114),
+    "bt470bg": (0.299, 0.114),
+    "bt2020nc": (0.2627, 0.0593),
+    "smpte240m": (0.212, 0.087),
+    "fcc": (0.30, 0.11),
+}
+"""(Kr, Kb) of the matrices of ITU-T H.273; luma is Kr·R + (1 - Kr - Kb)·G + Kb·B."""
+
 
 @dataclass(frozen=True, slots=True)
 class ColorSpec:
@@ -52,6 +62,11 @@ class ColorSpec:
     def chroma_shift(self) -> tuple[int, int]:
         """Right shifts (horizontal, vertical) from luma to chroma plane size."""
         return CHROMA_SHIFTS[self.chroma]
+
+    @property
+    def luma_weights(self) -> tuple[float, float]:
+        """(Kr, Kb) of the matrix; those of BT.709 for one that has none."""
+        return LUMA_WEIGHTS.get(self.matrix, LUMA_WEIGHTS["bt709"])
 
     @property
     def dtype(self) -> np.dtype[Any]:
