@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from streamlight.errors import ConfigError, MediaError
 from streamlight.live.metrics import check_metrics, render_metrics
-from streamlight.live.camera_status import LiveStatus
+from streamlight.live.overview import LiveStatus
 
 STUCK_AFTER: Final = 15.0
 """Seconds without a turn of the enhancing thread after which the process is of no use any more."""

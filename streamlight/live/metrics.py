@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from streamlight.errors import ConfigError
-from streamlight.live.camera_status import CameraStatus, LiveStatus
+from streamlight.live.overview import CameraStatus, LiveStatus
 
 BOUNDS: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the latency histogram's buckets, in seconds."""
