@@ -1,0 +1,5 @@
+"""Fixtures that any test may ask for."""
+
+from tests.faults.fixtures import fault_proxy, mosquitto, pyav_peer, rtsp_server
+
+__all__ = ["fault_proxy", "mosquitto", "pyav_peer", "rtsp_server"]
