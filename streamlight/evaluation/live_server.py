@@ -185,8 +185,10 @@ class RtspServer:
 
     def freeze(self) -> None:
         """Stop the process in its tracks (SIGSTOP): connections stay, nothing is answered, new ones are silent."""
-        self._signal(signal.SIGSTOP)
+        pid = self._signal(signal.SIGSTOP)
         self._frozen = True
+        # Stopped in fact, not only told to: else it might miss the end of its parent.
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Let a frozen process go on (SIGCONT)."""
@@ -245,10 +247,12 @@ class RtspServer:
             time.sleep(0.02)
         return found
 
-    def _signal(self, number: int) -> None:
-        if self.pid is None:
+    def _signal(self, number: int) -> int:
+        pid = self.pid
+        if pid is None:
             raise DeviceError("the RTSP server is not running")
-        os.kill(self.pid, number)
+        os.kill(pid, number)
+        return pid
 
     def _ask(self, request: dict[str, Any], timeout: float = _ANSWER) -> dict[str, Any]:
         process = self._process

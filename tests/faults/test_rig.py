@@ -26,7 +26,7 @@ Proxies = Callable[[int], FaultProxy]
 
 
 def watch(url: str) -> av.container.InputContainer:
-    return av.open(url, options=TCP, timeout=(10, 3))
+    return av.open(url, options=TCP, timeout=(10, 1))
 
 
 def test_serves_pictures_of_the_size_asked_for(rtsp_server: Servers) -> None:
@@ -119,7 +119,7 @@ def test_killed_frozen_and_restarted(rtsp_server: Servers) -> None:
     port = server.port
     camera = watch(server.url())
     server.freeze()
-    with pytest.raises(av.error.ExitError):  # the read timeout of 3 s
+    with pytest.raises(av.error.ExitError):  # the read timeout
         list(camera.demux(video=0))
     with pytest.raises(DeviceError, match="frozen"):
         server.status()
