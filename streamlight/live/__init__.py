@@ -1,1 +1,37 @@
-"""RTSP cameras in, RTSP publishing out: media and engine under faults."""
+"""RTSP cameras in, RTSP publishing out: media and engine under faults.
+
+Names are imported on first use, so that ``import streamlight.live`` does not load libav.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamlight.live.camera import Camera as Camera
+    from streamlight.live.camera_status import CameraEvent as CameraEvent
+    from streamlight.live.camera_status import CameraState as CameraState
+    from streamlight.live.camera_status import CameraStats as CameraStats
+    from streamlight.live.faults import Fault as Fault
+    from streamlight.live.options import CameraOptions as CameraOptions
+
+_LAZY = {
+    # cameras
+    "Camera": "camera",
+    "CameraEvent": "camera_status",
+    "CameraOptions": "options",
+    "CameraState": "camera_status",
+    "CameraStats": "camera_status",
+    "Fault": "faults",
+}
+
+__all__ = sorted(_LAZY)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -78,7 +78,7 @@ class DecodeOptions:
         return (self.threads or min(available_cores(), 8)) if self.reopenable else 1
 
 
-class _Waiting:
+class Waiting:
     """Packets whose picture has not come out yet: when they were read, and which of them never give one."""
 
     def __init__(self, counts: DecodeCounts) -> None:
@@ -87,6 +87,7 @@ class _Waiting:
         self._corrupt: set[int] = set()
 
     def sent(self, packet: Any) -> None:
+        """Note a packet that goes to the decoder."""
         if packet.pts is None:
             self._counts.missing_pts += 1
         elif not packet.is_discard:
@@ -95,6 +96,7 @@ class _Waiting:
                 self._corrupt.add(packet.pts)
 
     def received(self, picture: Any) -> Decoded:
+        """Note a picture (``av.VideoFrame``) that came out, and find when its packet was read."""
         pts = picture.pts
         self._counts.pictures += 1
         arrival = self._read.pop(pts, None)
@@ -206,7 +208,7 @@ class Pass:
         Raises:
             MediaError: More than ``max_damaged`` packets in a row were damaged.
         """
-        waiting = _Waiting(self.counts)
+        waiting = Waiting(self.counts)
         last: int | None = None
         run = 0
         for packet in self.packets() if first is None else chain([first], self.packets()):
@@ -256,7 +258,7 @@ class Pass:
             ) from self._error
         return run + 1
 
-    def _may_have_lost(self, waiting: _Waiting) -> bool:
+    def _may_have_lost(self, waiting: Waiting) -> bool:
         """Whether packets near the end gave no picture."""
         if self.counts.missing_pts:
             return self.counts.packets > self.counts.pictures + self.counts.damaged_packets
