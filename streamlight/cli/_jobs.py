@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 
 from streamlight.cli import _console
 from streamlight.cli._progress import ProgressDisplay
+from streamlight.cli._stopping import stop_on_signal
 from streamlight.config import Config
 from streamlight.engine import Report
 from streamlight.errors import ConfigError, StreamlightError
@@ -26,7 +23,7 @@ def run_jobs(inputs: Sequence[str], output: str, config: Config, json_target: st
     errors: list[Exception] = []
     quiet = _console.settings.verbosity < 0 or json_target == "-"
 
-    with _stop_on_interrupt() as stop, ProgressDisplay(quiet=quiet) as display:
+    with stop_on_signal() as stop, ProgressDisplay(quiet=quiet) as display:
 
         def progress(job: Job, moment: Progress) -> None:
             display.update(job.destination.name, moment)
@@ -49,28 +46,6 @@ def run_jobs(inputs: Sequence[str], output: str, config: Config, json_target: st
     if errors:
         return WRONG_USE if not batch and isinstance(errors[0], ConfigError) else FAILED
     return DONE
-
-
-@contextmanager
-def _stop_on_interrupt() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets; the second raises KeyboardInterrupt as usual."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        _console.say("stopping; Ctrl-C again to break off at once")
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _tell(report: Report, error: Exception | None, *, quiet: bool) -> None:
