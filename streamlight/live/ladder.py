@@ -54,6 +54,7 @@ class Ladder:
     Args:
         rungs: Names, the best first; at least one.
         max_latency: Seconds from packet to hand-over that must not be exceeded; None asks for keeping up only.
+        spare: Rungs at the end that only late frames lead to: where fewer pictures are better than those.
         on_change: Called with every step.
     """
 
@@ -62,11 +63,13 @@ class Ladder:
         rungs: Sequence[str],
         *,
         max_latency: float | None = None,
+        spare: int = 0,
         on_change: Callable[[LadderChange], None] | None = None,
     ) -> None:
-        if not rungs:
-            raise ValueError("a ladder needs at least one rung")
+        if not 0 <= spare < len(rungs):
+            raise ValueError(f"a ladder needs at least one rung that is not spare, got {len(rungs)} and {spare = }")
         self.names = tuple(rungs)
+        self._first_spare = len(rungs) - spare
         self.max_latency = max_latency
         self.rung = 0
         self.changes: deque[LadderChange] = deque(maxlen=_KEPT)
@@ -135,13 +138,14 @@ class Ladder:
         if self._left is not None and window.done:
             self._ratio[self.rung] = max(_LEAST_RATIO, self._left * window.done / max(window.busy, 1e-6))
             self._left = None
-        trouble = window.trouble(length)
-        return self._down(now, trouble) if trouble else self._up(now, window.busy / length, window.close_calls)
+        late, lost = window.late_reason(), window.lost_reason(length)
+        if late or lost:
+            self._fine_since = None
+            lowest = len(self.names) - 1 if late else self._first_spare - 1
+            return self._down(now, late or lost) if self.rung < lowest else None
+        return self._up(now, window.busy / length, window.close_calls)
 
-    def _down(self, now: float, reason: str) -> LadderChange | None:
-        self._fine_since = None
-        if self.rung + 1 >= len(self.names):
-            return None
+    def _down(self, now: float, reason: str) -> LadderChange:
         if self._rose is not None and now - self._rose < 10.0 + self._patience:
             self._patience = min(_LONGEST_PATIENCE, 2.0 * self._patience)
         self._rose = None
@@ -152,8 +156,9 @@ class Ladder:
             self._patience, self._rose = _PATIENCE, None  # the last step up has proved itself
         if self.rung == 0:
             return None
-        predicted = busy * self._ratio[self.rung]
-        if predicted > _ROOM or close_calls or not self._in_time():
+        # A spare rung does nothing that would tell how fast the machine is by now: trying is the only way to know.
+        fits = self.rung >= self._first_spare or (busy * self._ratio[self.rung] <= _ROOM and self._in_time())
+        if close_calls or not fits:
             self._fine_since = None
             return None
         if self._fine_since is None:
@@ -199,13 +204,16 @@ class _Window:
     def seen(self) -> int:
         return self.done + self.lost
 
-    def trouble(self, length: float) -> str:
-        """Why this window calls for a cheaper rung; empty if it does not."""
-        share = _MISSED_SHARE * self.seen
+    def late_reason(self) -> str:
+        """That too many frames were too late; empty if not."""
         # One late frame among many is a hiccup of the machine; where frames are few, one is all there is.
-        if self.late > share and (self.late > 1 or self.done <= 2):
+        if self.late > _MISSED_SHARE * self.seen and (self.late > 1 or self.done <= 2):
             return f"{self.late} of {self.done} frames were too late"
+        return ""
+
+    def lost_reason(self, length: float) -> str:
+        """That too many frames were lost for want of time; empty if not."""
         busy = self.busy / length
-        if self.lost > max(1.0, share) and busy > _BUSY:
+        if self.lost > max(1.0, _MISSED_SHARE * self.seen) and busy > _BUSY:
             return f"{self.lost} of {self.seen} frames were lost while the enhancer was {min(busy, 1.0):.0%} busy"
         return ""

@@ -133,6 +133,21 @@ def test_one_hiccup_among_many_frames_is_forgiven_and_a_stream_of_them_is_not() 
     assert ladder.rung >= 1
 
 
+def test_spare_rungs_are_for_late_frames_only() -> None:
+    ladder = Ladder(NAMES, max_latency=0.25, spare=1)
+    camera = Camera(ladder, [0.2, 0.15, 0.1, 0.001])
+    camera.run(30)
+    assert ladder.name == "smaller"  # a third of the frames, in time
+    camera.cost = [0.5, 0.4, 0.3, 0.001]
+    camera.run(10)
+    assert ladder.name == "plain"
+    camera.cost = [0.2, 0.15, 0.1, 0.001]
+    camera.run(60)
+    assert ladder.name == "smaller"  # back as soon as it would be in time, although frames are lost there
+    with pytest.raises(ValueError, match="not spare"):
+        Ladder(("a",), spare=1)
+
+
 def test_the_last_rung_is_the_end_and_the_history_is_bounded() -> None:
     ladder = Ladder(("only",), max_latency=0.1)
     Camera(ladder, [1.0], rate=5).run(60)
