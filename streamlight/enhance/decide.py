@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from streamlight.enhance.base import EnhanceSettings
@@ -16,8 +15,6 @@ from streamlight.temporal import (
     StreamState,
     blend_prior,
     carry_along,
-    carry_origin,
-    look_up_noise,
     smooth_globals,
     smooth_latent,
 )
@@ -34,10 +31,10 @@ def decide(
 ) -> Tensor:
     """What a dark picture becomes.
 
-    With ``stability`` above 0 everything that would change from frame to frame by chance is held: global statistics
-    and the mean of the prior are smoothed, the noise is drawn once and moves with the scene, and what the model left
-    at the frame before comes back to it along the motion. At 0 a model that decides in positions works frame by
-    frame, bit for bit; one that decides on the frame as a whole follows its decision with ``time_constant`` always.
+    A model that decides on the frame as a whole follows its decision with ``time_constant``. One whose latent has
+    positions is kept from changing by chance as far as ``stability`` says: the picture that it derives everything from
+    is averaged along the motion, its global statistics over time, its noise is drawn once, and what it left at the
+    frame before comes back to it along the motion. At 0 it works frame by frame, bit for bit.
 
     Args:
         model: The model.
@@ -50,7 +47,10 @@ def decide(
     Returns:
         ``(1, 3, H, W)`` in the colour space of ``low``.
     """
-    recall = _recall(state, step, settings.stability) if settings.stability > 0.0 else None
+    recall = None
+    if settings.stability > 0.0 and not model.card.global_latent:
+        recall = _recall(state, step, settings.stability)
+        low = _steadied(low, state, step, settings.stability)
     condition = model.condition(low, noise=noise, recall=recall)
     latent = _latent(model, model.prior(condition), state, step, settings)
     if model.card.denoises and settings.denoise < 1.0 and noise is not None:
@@ -75,40 +75,23 @@ def _steady(state: StreamState, seconds: float, stability: float, name: str, val
     return state.steady[name]
 
 
+def _steadied(low: Tensor, state: StreamState, step: Step, stability: float) -> Tensor:
+    """The dark picture, averaged along the motion.
+
+    All that a model derives from it then follows the scene and not the noise: the mean of its prior and what goes past
+    the latent as well. Averaging the mean alone leaves the noise in the features that the decoder sees besides.
+    """
+    state.latent = smooth_latent(state.latent, low, seconds=step.seconds, stability=stability, motion=step.motion)
+    return state.latent.mean.to(low.dtype)
+
+
 def _latent(model: GenerativeModel, prior: Prior, state: StreamState, step: Step, settings: EnhanceSettings) -> Tensor:
-    """The mean of the prior smoothed over time, and the stream's noise."""
-    draw = partial(draw_latent, temperature=model.temperature)
-    generator = torch.Generator().manual_seed(settings.seed)
-    if prior.mean.ndim == 2:
-        mean = state.prior = blend_prior(
-            state.prior, prior.mean, seconds=step.seconds, time_constant=settings.time_constant
-        )
-        return draw(Prior(mean, prior.std), generator=generator)
-    if settings.stability <= 0.0:
-        return draw(prior, generator=generator)
-    fold = model.card.latent_fold
-    state.latent = smooth_latent(
-        state.latent,
-        prior.mean,
-        seconds=step.seconds,
-        stability=settings.stability,
-        std=float(torch.as_tensor(prior.std).mean()),
-        motion=step.motion,
-        fold=fold,
-    )
-    mean = state.latent.mean.to(prior.mean.dtype)
-    if model.temperature == 0.0:
-        return mean
-    noise = draw(Prior(torch.zeros_like(mean), prior.std), generator=generator)
-    return mean + _attached(noise, state, step, fold=fold)
+    """Mean and noise; the same noise for every frame of a stream.
 
-
-def _attached(noise: Tensor, state: StreamState, step: Step, *, fold: int) -> Tensor:
-    """The same noise for every frame, moved with the scene: noise that stood still would be dirt on the lens."""
-    if step.motion is not None and not step.motion.still:
-        height, width = (side * fold for side in noise.shape[-2:])
-        state.origin = carry_origin(state.origin, step.motion.resized(height, width))
-    if state.origin is None:
-        return noise
-    moved = look_up_noise(F.pixel_shuffle(noise, fold) if fold > 1 else noise, state.origin)
-    return F.pixel_unshuffle(moved, fold) if fold > 1 else moved
+    It stays where it is in the picture: a flow or sampler is equivariant to whole strides at most, and noise that moves
+    with the scene by anything else gives another texture every time.
+    """
+    if model.card.global_latent:
+        state.prior = blend_prior(state.prior, prior.mean, seconds=step.seconds, time_constant=settings.time_constant)
+        prior = Prior(state.prior, prior.std)
+    return draw_latent(prior, temperature=model.temperature, generator=torch.Generator().manual_seed(settings.seed))

@@ -23,6 +23,7 @@ class AutoGamma:
         summary="Baseline: a power law that brings the grey mean to 0.42",
         revision="1",
         latent="(N, 1): the exponent",
+        global_latent=True,
     )
     temperature: float = 0.0
 

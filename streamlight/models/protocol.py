@@ -20,8 +20,7 @@ class ModelCard:
         revision: Changes whenever the same input would give another output; a resumed job compares it.
         color: What ``low`` holds: ``"rgb"`` in [0, 1], or ``"ycbcr"`` with luma in [0, 1] and chroma in [-0.5, 0.5].
         latent: Shape rule of the latent, in words.
-        latent_fold: Factor by which the latent is a picture folded space to depth (``pixel_unshuffle``); 1 where every
-            position of the latent stands for itself.
+        global_latent: Whether the latent is one decision on the frame as a whole, ``(N, K)``, without positions.
         size_multiple: Height and width of ``low`` must be multiples of this.
         needs_global_context: Whether the output at a pixel depends on the whole frame (then it must not be tiled).
         stochastic: Whether the prior has a spread to sample from.
@@ -37,7 +36,7 @@ class ModelCard:
     revision: str
     color: Literal["rgb", "ycbcr"] = "rgb"
     latent: str = ""
-    latent_fold: int = 1
+    global_latent: bool = False
     size_multiple: int = 1
     needs_global_context: bool = True
     stochastic: bool = False

@@ -225,7 +225,7 @@ class TestEdges:
 class TestGlobals:
     def test_a_table_moves_over_by_the_clock(self):
         before, after = torch.zeros(1, 3, 256), torch.ones(1, 3, 256)
-        result = smooth_globals({"table": before}, {"table": after}, seconds=0.65, stability=0.5)
+        result = smooth_globals({"table": before}, {"table": after}, seconds=0.65 / 4, stability=0.5)
         assert float(result["table"][0, 0, 0]) == pytest.approx(1 - math.exp(-1))
         assert smooth_globals(None, {"table": after}, seconds=0.1, stability=0.5)["table"].equal(after)
 

@@ -35,7 +35,6 @@ CARD: Final = ModelCard(
     revision="1",
     color="rgb",
     latent="(N, 192, ceil(H / 8), ceil(W / 8)), near the colour map of the picture",
-    latent_fold=8,
     size_multiple=1,
     needs_global_context=True,
     stochastic=True,

@@ -39,6 +39,7 @@ class Retinex:
         revision="1",
         color="ycbcr",
         latent="(N, 3): exposure, black level, saturation",
+        global_latent=True,
         needs_global_context=True,
         dtypes=("float32",),
     )

@@ -31,6 +31,7 @@ CARD: Final = ModelCard(
     revision="1",
     color="ycbcr",
     latent=f"(N, {LATENT}): log gain of black, curve, saturation, colour cast",
+    global_latent=True,
     needs_global_context=True,
     denoises=True,
     dtypes=("float32", "bfloat16"),
