@@ -22,6 +22,9 @@ class DeliveryStatus:
         dropped: Frames it could not take, by cause.
         restarts: How often its encoder or connection was begun again.
         fault: Why it is not delivering, in words.
+        files: Recordings finished.
+        encoder: The encoder in use; None before the first frame.
+        notes: What the output cannot keep of the picture, and encoders that did not open, in words.
     """
 
     kind: str
@@ -32,6 +35,9 @@ class DeliveryStatus:
     dropped: Mapping[str, int]
     restarts: int = 0
     fault: str | None = None
+    files: int = 0
+    encoder: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

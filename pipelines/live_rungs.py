@@ -1,0 +1,128 @@
+"""What the enhancer can give up for speed, dearest first: working size, then key frames, then the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+from streamlight.pipelines.building import enhancer_for
+
+from streamlight.config import Config
+from streamlight.enhance import Enhancer
+from streamlight.media import ColorSpec, Frame
+
+_SIZES = (Fraction(2, 3), Fraction(1, 2))
+_SMALLEST = 128
+_INTERVALS = (4, 8, 16)
+UNTOUCHED = "untouched"
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One step of quality.
+
+    Attributes:
+        name: For people, reports and metrics.
+        enhancer: What works on it; None hands pictures on as the camera gave them.
+        family: Enhancers of one family share what they remember of a stream.
+        batches: Whether the model takes frames of several cameras in one call.
+    """
+
+    name: str
+    enhancer: Enhancer | None
+    family: str = ""
+    batches: bool = False
+
+
+class Rungs:
+    """The rungs of a configuration; closes what it made.
+
+    The last one is the picture as the camera gave it: late pictures help nobody.
+
+    Args:
+        config: The configuration in force.
+
+    Raises:
+        StreamlightError: As :func:`streamlight.pipelines.building.enhancer_for` says.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._owned: list[Enhancer] = []
+        self.rungs: list[Rung] = []
+        first = self._make(config)
+        self._add("full", first)
+        small = first.model.card.color == "ycbcr"
+        last = self._smaller(first)
+        if not small:
+            last = self._rarer(last)
+            config = _with_model(config, name="tonenet", mode="auto", weights=None, temperature=None, brightness=None,
+                                 fidelity=None, steps=None, eta=None, t_start=None, tile=None, dtype=None)  # fmt: skip
+            last = self._smaller(self._make(config))
+            self._add("tonenet", last)
+        if last.model.card.name == "tonenet" and config.model.denoiser != "off":
+            plain = self._make(_with_model(config, denoiser="off"))
+            self._add("without the denoiser", plain.adjusted(last.settings))
+        self.rungs.append(Rung(UNTOUCHED, None))
+
+    def __getitem__(self, index: int) -> Rung:
+        """The rung with that number."""
+        return self.rungs[index]
+
+    @property
+    def names(self) -> list[str]:
+        """Names, the best first."""
+        return [rung.name for rung in self.rungs]
+
+    def warm_up(self) -> None:
+        """Let every rung work on a small dark picture: compiling and first allocations must not cost live frames."""
+        for rung in self.rungs:
+            if rung.enhancer is not None:
+                state = rung.enhancer.new_state()
+                for number in range(2):
+                    rung.enhancer([_dark_frame(number)], [state])
+
+    def close(self) -> None:
+        """Release every enhancer."""
+        for enhancer in self._owned:
+            enhancer.close()
+
+    def _make(self, config: Config) -> Enhancer:
+        enhancer = enhancer_for(config)
+        self._owned.append(enhancer)
+        return enhancer
+
+    def _add(self, name: str, enhancer: Enhancer) -> None:
+        card = enhancer.model.card
+        self.rungs.append(Rung(name, enhancer, family=card.name, batches=card.color == "rgb"))
+
+    def _smaller(self, enhancer: Enhancer) -> Enhancer:
+        """Add rungs with smaller copies, where there is one."""
+        whole = enhancer.settings.working_size
+        for share in _SIZES:
+            size = int(whole * share) // 16 * 16
+            if size >= _SMALLEST:
+                enhancer = enhancer.adjusted(replace(enhancer.settings, working_size=size))
+                self._add(f"working size {size}", enhancer)
+        return enhancer
+
+    def _rarer(self, enhancer: Enhancer) -> Enhancer:
+        """Add rungs on which the model decides less often, on a thread of its own."""
+        for interval in _INTERVALS:
+            if interval > enhancer.settings.keyframe_interval:
+                settings = replace(enhancer.settings, keyframe_interval=interval, keyframe_async=True)
+                enhancer = enhancer.adjusted(settings)
+                self._add(f"a key frame in {interval}", enhancer)
+        return enhancer
+
+
+def _with_model(config: Config, **changes: object) -> Config:
+    return config.model_copy(update={"model": config.model.model_copy(update=changes)})
+
+
+def _dark_frame(number: int) -> Frame:
+    """A small dark picture with some grain."""
+    rng = np.random.default_rng(number)
+    luma = rng.integers(16, 40, (192, 320), np.uint8)
+    chroma = np.full((96, 160), 128, np.uint8)
+    return Frame((luma, chroma, chroma.copy()), ColorSpec(), pts=3000 * number, time_base=Fraction(1, 90000))
