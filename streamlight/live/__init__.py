@@ -12,8 +12,14 @@ if TYPE_CHECKING:
     from streamlight.live.camera_status import CameraEvent as CameraEvent
     from streamlight.live.camera_status import CameraState as CameraState
     from streamlight.live.camera_status import CameraStats as CameraStats
+    from streamlight.live.delivery_status import DeliveryEvent as DeliveryEvent
+    from streamlight.live.delivery_status import DeliveryStats as DeliveryStats
     from streamlight.live.faults import Fault as Fault
     from streamlight.live.options import CameraOptions as CameraOptions
+    from streamlight.live.publish import Publisher as Publisher
+    from streamlight.live.publish import PublishSettings as PublishSettings
+    from streamlight.live.record import Recorder as Recorder
+    from streamlight.live.record import RecordSettings as RecordSettings
 
 _LAZY = {
     # cameras
@@ -23,6 +29,13 @@ _LAZY = {
     "CameraState": "camera_status",
     "CameraStats": "camera_status",
     "Fault": "faults",
+    # publishing and recording
+    "DeliveryEvent": "delivery_status",
+    "DeliveryStats": "delivery_status",
+    "PublishSettings": "publish",
+    "Publisher": "publish",
+    "RecordSettings": "record",
+    "Recorder": "record",
 }
 
 __all__ = sorted(_LAZY)
