@@ -24,6 +24,8 @@ _PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "rtmpt": 80, "h
 _TLS = frozenset({"rtsps", "rtmps", "https"})
 _ANALYSE_US = 500_000
 """How long libavformat may look at a stream to learn its details; rates, which take longest, are not trusted anyway."""
+_ANALYSE_RTSP_US = 100_000
+"""Likewise where the session's description has told the codec already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,8 @@ def demuxer_options(
     elif address.kind in ("rtmp", "http", "hls"):
         options = {"rw_timeout": microseconds}
     if address.is_live and address.kind != "device":
-        options |= {"analyzeduration": str(_ANALYSE_US), "fpsprobesize": "0"}
+        analyse = _ANALYSE_RTSP_US if address.kind == "rtsp" else _ANALYSE_US
+        options |= {"analyzeduration": str(analyse), "fpsprobesize": "0"}
     if address.kind == "file":
         options = {"pattern_type": "none"}
     return options | dict(extra or {})

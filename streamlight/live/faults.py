@@ -79,7 +79,9 @@ def _by_number(cause: Exception, address: Address) -> Fault:
     if number in (errno.ECONNRESET, errno.EPIPE) or isinstance(cause, EOFError):
         return Fault("ended", f"{where} closed the connection")
     if isinstance(cause, av.error.InvalidDataError):
-        return Fault("codec", f"{where} does not send a stream that can be read")
+        if address.is_live:  # libav says so, too, where a server hangs up in the middle of opening
+            return Fault("other", f"{where} hung up, or does not speak the protocol of the address")
+        return Fault("codec", f"{where} holds no video that can be read")
     if number in (errno.ECONNREFUSED, errno.EIO, errno.EHOSTUNREACH, errno.ENETUNREACH) and address.listens:
         return probe(address) or _behind_open_port(cause, address)
     return Fault("other", f"{where}: {redact(getattr(cause, 'strerror', None) or cause)}")

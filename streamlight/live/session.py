@@ -78,7 +78,7 @@ class Session:
             MediaError: It cannot be opened, reading failed, or its pictures cannot be used.
         """
         self.packet_at = None
-        with LiveStream(self._live_options(), keep=self.format if self._options.keep_size else None) as stream:
+        with LiveStream(self._live_options(), keep_format=self._options.keep_size, known=self.format) as stream:
             self._begin(stream)
             fault = self._read_packets(stream)
             if fault is None and not self._stop.is_set():

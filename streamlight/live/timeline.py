@@ -45,7 +45,7 @@ class Timeline:
         self._before = (0, 0.0)
 
     def begin(self, rate: Fraction | None = None) -> None:
-        """A new connection; ``rate`` in pictures per second bridges pictures without a pts."""
+        """A new connection; ``rate`` in pictures per second bridges pictures without a pts before any had one."""
         self._epoch = None
         self._follows = False
         if rate:
@@ -87,6 +87,8 @@ class Timeline:
         if last is not None and out <= last:
             self.repaired += 1
             return last + 1
+        if 0 < source - self._before[0] <= TICKS:
+            self._step = source - self._before[0]
         return out
 
     def _jumped(self, source: int, arrival: float) -> bool:

@@ -83,19 +83,21 @@ class LiveStream:
         format: The format of the frames, once there was a picture.
     """
 
-    def __init__(self, options: LiveOptions, *, keep: PictureFormat | None = None) -> None:
+    def __init__(self, options: LiveOptions, *, keep_format: bool = False, known: PictureFormat | None = None) -> None:
         """Connect and find the video stream.
 
         Args:
             options: Where and how.
-            keep: Format that all frames are converted to; None follows the stream.
+            keep_format: Convert all frames to one format, that of ``known`` or else of the first picture; otherwise
+                the frames change as the stream does.
+            known: Format of an earlier connection.
 
         Raises:
             MediaError: It cannot be opened, or has no video that this build decodes. libav's error is the cause.
         """
         self._options = options
-        self._keep = keep is not None
-        self.format = keep
+        self._keep = keep_format
+        self.format = known if keep_format else None
         self.counts = DecodeCounts()
         self._waiting = Waiting(self.counts)
         self._container = self._open()
