@@ -9,7 +9,18 @@ from streamlight.enhance import Enhancer, EnhanceSettings, build_enhancer
 from streamlight.errors import ConfigError
 from streamlight.models import architectures, names
 
-_KEYWORDS = ("look", "denoiser", "dtype", "temperature", "brightness", "fidelity", "steps", "eta", "t_start", "tile")
+MODEL_KEYWORDS = (
+    "look",
+    "denoiser",
+    "dtype",
+    "temperature",
+    "brightness",
+    "fidelity",
+    "steps",
+    "eta",
+    "t_start",
+    "tile",
+)
 """Options that only some models have; unset ones are left to the model."""
 
 
@@ -33,10 +44,13 @@ def enhancer_for(config: Config) -> Enhancer:
         time_constant=model.time_constant,
         stability=model.stability,
         working_size=model.working_size,
+        keyframe_interval=model.keyframe_interval,
+        keyframe_async=model.keyframe_async,
+        direct_limit=model.direct_limit,
         seed=model.seed,
         workers=config.run.workers,
     )
-    keywords = {key: getattr(model, key) for key in _KEYWORDS if getattr(model, key) is not None}
+    keywords = {key: getattr(model, key) for key in MODEL_KEYWORDS if getattr(model, key) is not None}
     if model.weights is not None:
         keywords["weights"] = model.weights
     return build_enhancer(model.name, device=model.device, mode=model.mode, settings=settings, **keywords)

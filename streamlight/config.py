@@ -113,12 +113,27 @@ class ModelConfig(_Section):
         le=1,
     )
     working_size: Whole = _option(480, "Long side of the small copy that the model sees, in pixels.", ge=64, le=4096)
+    keyframe_interval: Whole = _option(
+        1,
+        "The model decides on every so many frames, and where motion or light has outdated its decision.",
+        ge=1,
+        le=1000,
+    )
+    keyframe_async: bool = _option(
+        False, "Frames do not wait for the model, which works on the newest; the result then depends on timing."
+    )
     weights: str | None = _option(
         None, "Weights file for a model that comes without.", expected="a .safetensors or .pth file", min_length=1
     )
     mode: Literal["auto", "guided", "direct"] = _option(
         "auto",
         "Where the model decides: on a small copy (guided), on every pixel (direct), or as it is made for (auto).",
+    )
+    direct_limit: Whole = _option(
+        1280 * 720,
+        "Mode auto: largest frame, in pixels, that llflow, glare and lldiffusion see as a whole.",
+        ge=0,
+        le=2**31 - 1,
     )
     look: Literal["night", "day"] | None = _option(
         None,

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
+import torch
 
 from streamlight.errors import ConfigError
 from streamlight.media.frame import Frame
@@ -69,11 +70,15 @@ class Enhancer(ABC):
     Args:
         model: The model that decides.
         settings: What the user set.
+        device: Where the model is; the CPU if None.
     """
 
-    def __init__(self, model: GenerativeModel, settings: EnhanceSettings) -> None:
+    def __init__(
+        self, model: GenerativeModel, settings: EnhanceSettings, *, device: torch.device | None = None
+    ) -> None:
         self.model = model
         self.settings = settings
+        self.device = device or torch.device("cpu")
         self.timings: defaultdict[str, float] = defaultdict(float)
 
     @property
@@ -94,7 +99,9 @@ class Enhancer(ABC):
 
     def restore(self, arrays: dict[str, np.ndarray]) -> StreamState:
         """The state that :meth:`snapshot` saved."""
-        return StreamState.from_arrays(arrays)
+        state = StreamState.from_arrays(arrays)
+        state.model_to(self.device)
+        return state
 
     def adjusted(self, settings: EnhanceSettings) -> Self:
         """The same enhancer with other settings, for streams that go on: to step down under load and up again.

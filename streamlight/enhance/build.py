@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from streamlight.enhance.auto import AutoEnhancer
 from streamlight.enhance.base import Enhancer, EnhanceSettings
 from streamlight.enhance.direct import DirectEnhancer
 from streamlight.enhance.guided import GuidedEnhancer
@@ -29,28 +30,32 @@ def build_enhancer(
 
     Args:
         model: Name or weights file, as :func:`streamlight.load` takes it, or a loaded model.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``. ``"auto"`` leaves models for small copies on the CPU.
         mode: ``"guided"``: the model decides on a small copy. ``"direct"``: it sees every pixel, which models made for
-            small copies do not. ``"auto"``: guided for those, direct for all others.
+            small copies do not. ``"auto"``: guided for those; for all others direct up to
+            :attr:`EnhanceSettings.direct_limit` pixels a frame and guided above.
         settings: What the user set.
         keywords: What the kind of model offers, for example ``temperature``; handed to :func:`streamlight.load`.
 
     Raises:
         ModelError: Unknown model, or unreadable weights.
-        DeviceError: The device is not there, or not one that the mode runs on.
+        DeviceError: The device is not there.
         ConfigError: A setting is out of range, the model does not have it, or the mode does not suit the model.
     """
     where = find_device(device)
     loaded = load(model, device=where, **keywords) if isinstance(model, str | Path) else model
     small = loaded.card.color == "ycbcr"
+    if small and device == "auto" and where.type != "cpu":
+        where = torch.device("cpu")  # a small copy there and back takes longer than such a model does
+        move = getattr(loaded, "to", None)
+        loaded = loaded if move is None else move(where)
     if small and mode == "direct":
         raise ConfigError(f"model {loaded.card.name!r} decides on small copies: it runs in guided mode only")
     settings = settings or EnhanceSettings()
     if small or mode == "guided":
-        if where.type != "cpu" and device != "auto":
-            raise DeviceError(f"guided mode runs on the CPU in this version, not on {device!r}; use 'cpu' or 'auto'")
-        return GuidedEnhancer(loaded, settings)
-    return DirectEnhancer(loaded, settings, device=where)
+        return GuidedEnhancer(loaded, settings, device=where)
+    direct = DirectEnhancer(loaded, settings, device=where)
+    return direct if mode == "direct" else AutoEnhancer(direct, GuidedEnhancer(loaded, settings, device=where))
 
 
 def find_device(name: str) -> torch.device:

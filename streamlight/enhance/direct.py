@@ -44,8 +44,7 @@ class DirectEnhancer(Enhancer):
             raise ModelError(
                 f"model {model.card.name!r} decides on small YCbCr copies; direct mode hands over RGB frames"
             )
-        super().__init__(model, settings)
-        self._device = device or torch.device("cpu")
+        super().__init__(model, settings, device=device)
 
     def __call__(self, frames: Sequence[Frame], states: Sequence[StreamState]) -> list[Frame]:
         """See :meth:`Enhancer.__call__`."""
@@ -58,15 +57,15 @@ class DirectEnhancer(Enhancer):
     @torch.inference_mode()
     def _enhance(self, frame: Frame, state: StreamState) -> tuple[np.ndarray, ...]:
         clock = Clock(self.timings)
-        low = rgb_from_planes(frame.planes, frame.color, device=self._device)[None]
+        low = rgb_from_planes(frame.planes, frame.color, device=self.device)[None]
         clock.lap("to rgb")
         step = watch(state, _small_luma(frame), frame) if self.settings.stability > 0.0 else Step()
         clock.lap("temporal")
         try:
-            bright = decide(self.model, low, state, step, self.settings)
+            bright = decide(self.model, low, state, step.on(self.device), self.settings)
         except torch.cuda.OutOfMemoryError as error:
             raise DeviceError(
-                f"{self._device} has not enough memory for model {self.model.card.name!r} at "
+                f"{self.device} has not enough memory for model {self.model.card.name!r} at "
                 f"{frame.width}x{frame.height}; use a smaller model or frame, or --device cpu"
             ) from error
         clock.lap("model")

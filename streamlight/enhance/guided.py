@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final, TypeVar
 
 import numpy as np
@@ -17,7 +18,9 @@ from streamlight.enhance.calm import calm_near_black
 from streamlight.enhance.clock import Clock
 from streamlight.enhance.color import rgb_from_ycbcr, ycbcr_from_rgb
 from streamlight.enhance.decide import decide
-from streamlight.enhance.transfer import FrameGeometry, GuidedTransfer
+from streamlight.enhance.keyframes import KeyResult, carry_key, is_due, keep_key, shadow_of, step_from_key
+from streamlight.enhance.keyworker import KeyWorker
+from streamlight.enhance.transfer import AffineMaps, FrameGeometry, GuidedTransfer
 from streamlight.enhance.watch import Step, watch
 from streamlight.media.frame import ColorSpec, Frame
 from streamlight.models.protocol import GenerativeModel
@@ -33,29 +36,46 @@ class GuidedEnhancer(Enhancer):
     A model that works on RGB pictures sees the small copy as RGB. One that samples starts every frame of a stream from
     the same noise, drawn from the seed: noise that changed from frame to frame would be flicker.
 
+    Between key frames the model rests, and its last decision is carried along the motion. With ``keyframe_async`` it
+    works on a thread of its own, always on the newest frame, and only the first frame of a scene waits for it; what it
+    raises is raised by the next call for that stream, once.
+
     Args:
         model: Any model.
         settings: What the user set.
+        device: Where the model is; the transfer stays on the CPU.
     """
 
-    def __init__(self, model: GenerativeModel, settings: EnhanceSettings) -> None:
-        super().__init__(model, settings)
+    def __init__(
+        self, model: GenerativeModel, settings: EnhanceSettings, *, device: torch.device | None = None
+    ) -> None:
+        super().__init__(model, settings, device=device)
         workers = settings.workers if settings.workers is not None else default_workers()
         self._rows = RowPool(workers)
         self._transfers: dict[tuple[int, int, int, ColorSpec], GuidedTransfer] = {}
+        self._worker: KeyWorker[KeyResult] = KeyWorker()
 
     def close(self) -> None:
-        """End the kernel threads."""
+        """End the threads; a key frame that is under way is waited for."""
+        self._worker.close()
         self._rows.close()
+
+    def snapshot(self, state: StreamState) -> dict[str, np.ndarray]:
+        """See :meth:`Enhancer.snapshot`; a key frame that is under way is waited for."""
+        self._take(state, wait=True)
+        return super().snapshot(state)
 
     def __call__(self, frames: Sequence[Frame], states: Sequence[StreamState]) -> list[Frame]:
         """See :meth:`Enhancer.__call__`."""
         if self.settings.strength > 0.0:
-            # A network that is no matter of milliseconds is worth every core.
-            with _one_torch_thread() if self.model.card.color == "ycbcr" else nullcontext():
+            with self._torch_threads():
                 for frame, state in zip(frames, states, strict=True):
                     frame.planes = self._enhance(frame, state)
         return list(frames)
+
+    def _torch_threads(self) -> AbstractContextManager[None]:
+        # A network that is no matter of milliseconds is worth every core.
+        return _one_torch_thread() if self.model.card.color == "ycbcr" else nullcontext()
 
     @torch.inference_mode()
     def _enhance(self, frame: Frame, state: StreamState) -> tuple[np.ndarray, ...]:
@@ -66,20 +86,12 @@ class GuidedEnhancer(Enhancer):
         step = watch(state, small[0], frame)
         gate = self._filter(state, small)
         clock.lap("temporal")
-        dark = state.small
-        assert dark is not None
-        bright = self._decide(dark, frame.color, state, step)
-        clock.lap("model")
-        amount = self._denoise_amount(dark, bright)
-        noise = float(state.noise) if state.noise is not None else 0.0
-        luma_eps, chroma_eps = transfer_eps(noise, denoised=self.model.card.denoises)
-        share = max(amount, 1e-3)
-        maps = transfer.fit(dark, bright, eps=(share * luma_eps, share * chroma_eps))
-        clock.lap("fit")
+        maps, amount = self._maps(transfer, frame.color, state, step, clock)
         if gate is None or not state.memory:
             state.memory = transfer.remember(frame.planes)
             planes = transfer.apply(frame.planes, maps)
         else:
+            noise = float(step.noise)
             # Without gain there is no noise to hide, and the filter must not cost detail.
             gate = torch.lerp(torch.ones_like(gate), gate, amount)
             planes = transfer.filter_apply(
@@ -88,6 +100,74 @@ class GuidedEnhancer(Enhancer):
         clock.lap("apply")
         state.age += 1
         return planes
+
+    def _maps(
+        self, transfer: GuidedTransfer, color: ColorSpec, state: StreamState, step: Step, clock: Clock
+    ) -> tuple[AffineMaps, float]:
+        """The maps of a frame, decided or carried, and how much denoising they ask for."""
+        settings = self.settings
+        self._take(state, wait=not settings.keyframe_async)
+        since = step_from_key(state, step)
+        alone = settings.keyframe_interval == 1 and not settings.keyframe_async
+        if alone or is_due(state.key, since, age=state.age, interval=settings.keyframe_interval):
+            if not settings.keyframe_async:
+                maps, amount, key = self._decide(transfer, color, state, since, clock, keep=not alone)
+                state.key, state.key_moment = key, state.moment if key else None
+                return maps, amount
+            if self._ask(transfer, color, state, since):
+                since = step_from_key(state, step)
+        assert state.small is not None
+        motion = since.motion
+        clock.lap("motion")
+        maps = carry_key(state.key, transfer, dark=state.small, motion=motion)
+        clock.lap("carry")
+        return maps, float(state.key["amount"])
+
+    def _ask(self, transfer: GuidedTransfer, color: ColorSpec, state: StreamState, step: Step) -> bool:
+        """Have the worker decide on this frame, if it is free; True if, the first of a scene, it was waited for."""
+        first = not state.key
+        if first:
+            self._worker.forget(state)
+        shadow, base = shadow_of(state), state.key
+
+        @torch.inference_mode()
+        def work() -> KeyResult:
+            with self._torch_threads():
+                clock = Clock(defaultdict(float))
+                _, _, key = self._decide(transfer, color, shadow, step, clock, keep=True)
+            return KeyResult(shadow, key, base)
+
+        self._worker.submit(state, work)
+        if first:
+            self._take(state, wait=True)
+        return first
+
+    def _take(self, state: StreamState, *, wait: bool) -> None:
+        """Take up what the worker has decided, unless the stream has begun anew since."""
+        result = self._worker.take(state, wait=wait)
+        if result is not None and result.base is state.key:
+            result.hand_over(state)
+
+    def _decide(
+        self, transfer: GuidedTransfer, color: ColorSpec, state: StreamState, step: Step, clock: Clock, *, keep: bool
+    ) -> tuple[AffineMaps, float, dict[str, Tensor]]:
+        """Ask the model and fit the maps; with ``keep`` also what the frames behind a key frame need."""
+        dark = state.small
+        assert dark is not None
+        bright = self._brighten(dark, color, state, step)
+        clock.lap("model")
+        amount = self._denoise_amount(dark, bright)
+        noise = float(state.noise) if state.noise is not None else 0.0
+        luma_eps, chroma_eps = transfer_eps(noise, denoised=self.model.card.denoises)
+        share = max(amount, 1e-3)
+        eps = (share * luma_eps, share * chroma_eps)
+        maps = transfer.fit(dark, bright, eps=eps)
+        key = {}
+        if keep:
+            key = keep_key(state, transfer, dark=dark, bright=bright, maps=maps, eps=eps)
+            key["amount"] = torch.tensor(amount, dtype=torch.float64)
+        clock.lap("fit")
+        return maps, amount, key
 
     def _transfer(self, frame: Frame) -> GuidedTransfer:
         size = self.settings.working_size
@@ -108,13 +188,13 @@ class GuidedEnhancer(Enhancer):
         state.small = torch.lerp(state.small, small, gate)
         return gate
 
-    def _decide(self, dark: Tensor, color: ColorSpec, state: StreamState, step: Step) -> Tensor:
+    def _brighten(self, dark: Tensor, color: ColorSpec, state: StreamState, step: Step) -> Tensor:
         """What the small copy becomes, ``(3, h, w)`` normalised YCbCr like ``dark``."""
         rgb = self.model.card.color == "rgb"
         calm = calm_near_black(dark, amount=self.settings.denoise)
-        low = (rgb_from_ycbcr(calm, color) if rgb else calm)[None]
-        noise = state.noise[None] if state.noise is not None else None
-        picture = decide(self.model, low, state, step, self.settings, noise=noise)[0]
+        low = (rgb_from_ycbcr(calm, color) if rgb else calm)[None].to(self.device)
+        noise = state.noise[None].to(self.device) if state.noise is not None else None
+        picture = decide(self.model, low, state, step.on(self.device), self.settings, noise=noise)[0].cpu()
         return ycbcr_from_rgb(picture, color) if rgb else picture
 
     def _denoise_amount(self, dark: Tensor, bright: Tensor) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -38,6 +39,13 @@ class Step:
         if self.luma is None or self.before is None:
             return None
         return estimate_motion(self.luma, self.before, self.noise)
+
+    def on(self, device: torch.device) -> Step:
+        """The same step for a model on ``device``; its motion is then searched for there."""
+        if self.luma is None or self.luma.device == device:
+            return self
+        before = None if self.before is None else self.before.to(device)
+        return Step(self.seconds, self.luma.to(device), before, self.noise)
 
 
 def watch(state: StreamState, luma: Tensor, frame: Frame) -> Step:

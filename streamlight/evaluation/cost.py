@@ -10,6 +10,7 @@ import numpy as np
 from torch.utils.flop_counter import FlopCounterMode
 
 from streamlight.enhance import Enhancer
+from streamlight.enhance.auto import AutoEnhancer
 from streamlight.enhance.direct import DirectEnhancer
 from streamlight.media import ColorSpec, Frame
 
@@ -35,7 +36,7 @@ class Cost:
 
 def cost_of(enhancer: Enhancer) -> Cost:
     """Count, by running one dark frame with noise through the enhancer."""
-    width, height = DIRECT if isinstance(enhancer, DirectEnhancer) else GUIDED
+    width, height = DIRECT if isinstance(enhancer, AutoEnhancer | DirectEnhancer) else GUIDED
     state = enhancer.new_state()
     enhancer([_frame(width, height, 0)], [state])
     with FlopCounterMode(display=False) as counter:

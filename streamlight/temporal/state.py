@@ -61,6 +61,13 @@ class StreamState:
         self.memory = []
         self.age = 0
 
+    def model_to(self, device: str | torch.device) -> None:
+        """Move what the model remembers to the device that the model is on; the rest stays where it is."""
+        self.prior, self.origin = (None if t is None else t.to(device) for t in (self.prior, self.origin))
+        self.steady, self.carried = ({k: t.to(device) for k, t in d.items()} for d in (self.steady, self.carried))
+        if self.latent is not None:
+            self.latent = LatentState.from_arrays(self.latent.to_arrays(), device=device)
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """A copy as named arrays, enough to continue bit-exactly (for ``numpy.savez``)."""
         arrays: dict[str, np.ndarray] = {}
