@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group("bench", cls=DefaultGroup, default="video", no_args_is_help=False)
 def command() -> None:
-    """Measure speed and memory on this machine: of the video pipeline, or of the generative models."""
+    """Measure on this machine: speed and memory of the video pipeline or of the generative models, or steadiness."""
 
 
 @command.command("video")
@@ -83,6 +84,65 @@ def bench_models(
     if json_target != "-":
         for line in result.lines():
             click.echo(line)
+
+
+@command.command("temporal")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--weights", multiple=True, metavar="NAME=FILE", help="Weights to measure under a name; may be given repeatedly."
+)
+@click.option("--data", type=click.Path(), metavar="DIR", help="Folder with video/, for darkened clips as well.")
+@click.option("--part", "parts", multiple=True, metavar="NAME", help="steady, cut, still, warm, guided or overhead.")
+@click.option("--frames", default=24, show_default=True, help="Frames of every clip.")
+@click.option("--size", default=192, show_default=True, help="Long side of the clips, pixels.")
+@click.option("--sweep", is_flag=True, help="Compare several values of stability.")
+@click.option("--still-frames", default=10_000, show_default=True, help="Frames of the still scene.")
+@click.option("--still-pictures", default=300, show_default=True, help="The same for models that see every pixel.")
+@click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
+@click.option("-o", "--output", metavar="FILE", help="Page to write, Markdown; its plots go to images/ beside it.")
+@_console.common_options
+def bench_temporal(
+    models: tuple[str, ...],
+    weights: tuple[str, ...],
+    data: str | None,
+    parts: tuple[str, ...],
+    frames: int,
+    size: int,
+    sweep: bool,
+    still_frames: int,
+    still_pictures: int,
+    json_target: str | None,
+    output: str | None,
+) -> None:
+    """Measure how steady video is that MODELs enhance, and what that costs in fidelity and time.
+
+    MODEL is tonenet, retinex (default: both) or a weights file, with options as in retinex,time_constant=0. With the
+    three generative models it takes some ten minutes.
+    """
+    from streamlight.evaluation.temporal_bench import PARTS, SWEEP, bench_temporal, contenders_of
+    from streamlight.evaluation.temporal_page import write_page
+
+    _console.check_json_target(json_target)
+    _console.check_json_target(output, option="--output")
+    places: dict[str | None, str] = {data: "DATA", **{word: PurePath(word).name for word in models}}
+    places |= {word: "=".join((word.partition("=")[0], PurePath(word).name)) for word in weights}
+    result = bench_temporal(
+        contenders_of(models, weights),
+        data=data,
+        parts=parts or PARTS,
+        frames=frames,
+        size=size,
+        sweep=SWEEP if sweep else (),
+        still_frames=still_frames,
+        still_pictures=still_pictures,
+        command=shlex.join(["streamlight", *(places.get(word, word) for word in sys.argv[1:])]),
+        progress=_console.say,
+    )
+    _console.write_json(json_target, result.to_dict())
+    for path in write_page(output, result) if output is not None else ():
+        _console.say(f"{path} written")
+    if json_target != "-":
+        click.echo(result.summary())
 
 
 def _show(result: BenchResult) -> None:

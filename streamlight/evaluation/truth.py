@@ -190,7 +190,7 @@ def write_night_scene(
         parameters=parameters,
         rate=rate,
     )
-    write_clip(path, (_frame(frame, picture, rate) for frame in made), settings=settings, rate=rate)
+    write_clip(path, (frame_of(frame, picture, rate=rate) for frame in made), settings=settings, rate=rate)
     return Path(path)
 
 
@@ -198,7 +198,14 @@ def _setting(place: Place, index: int, *, shot: int, seed: int, still: bool, rat
     return _VIEWS[place](0.0 if still else float(index / rate), shot=shot, seed=seed)
 
 
-def _frame(frame: TruthFrame, picture: Literal["dark", "clean"], rate: Fraction) -> Frame:
+def frame_of(frame: TruthFrame, picture: Literal["dark", "clean"], *, rate: Fraction = RATE) -> Frame:
+    """One of the pictures as a video frame: 8 bit, 4:2:0, BT.709, limited range.
+
+    Args:
+        frame: Of a night scene of even width and height.
+        picture: Which.
+        rate: Frames a second.
+    """
     rgb = frame.dark if picture == "dark" else frame.clean
     planes = planes_from_rgb(rgb, _COLOR)
     return Frame(planes, _COLOR, pts=frame.index, time_base=1 / rate, duration=1, index=frame.index)

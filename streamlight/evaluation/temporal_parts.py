@@ -1,0 +1,185 @@
+"""Parts of ``streamlight bench temporal`` that need scenes of their own: a cut, a scene that stands still, 1080p."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import numpy as np
+
+from streamlight.enhance import Enhancer
+from streamlight.evaluation import stability
+from streamlight.evaluation.fidelity import Fidelity
+from streamlight.evaluation.temporal_clips import PairedClip, drawn_clip
+from streamlight.evaluation.temporal_rows import Row
+from streamlight.evaluation.temporal_ways import Subject, enhance_frames
+from streamlight.evaluation.truth import RATE, frame_of, night_scene
+from streamlight.media import Frame
+from streamlight.temporal import StreamState
+
+Tell = Callable[[str], None]
+
+STILL_SIZE: Final = (128, 72)
+SETTLED: Final = 250
+"""Frames, ten seconds, after which exposures have settled and drift begins; a third of a shorter scene."""
+
+FULL: Final = (1920, 1080)
+FULL_FRAMES: Final = 4
+
+
+def cut_row(subject: Subject) -> Row:
+    """How far the first frame behind a cut is from what a cold start makes of it, 1 = white."""
+    clip = drawn_clip("yard", frames=7, width=192, height=108, cut=5)
+    assert clip.cut is not None
+    values = {"temperature": 1.0} if subject.samples else {}
+    with closing(subject.open(**values)) as enhancer:
+        warm = enhance_frames(enhancer, clip.dark[: clip.cut + 1], mode=subject.mode).frames[-1]
+        cold = enhance_frames(enhancer, [clip.dark[clip.cut]], mode=subject.mode).frames[0]
+    apart = max(float(np.abs(a.astype(np.float64) - b).max()) for a, b in zip(warm.planes, cold.planes, strict=True))
+    return Row("cut", subject.label, apart / warm.color.luma_scale()[1])
+
+
+def still_rows(subject: Subject, *, frames: int, tell: Tell) -> tuple[list[Row], list[float]]:
+    """Drift of mean luma and growth of memory on a scene in which only the noise changes.
+
+    Args:
+        subject: The model.
+        frames: How many.
+        tell: Told how far it is, now and then.
+
+    Returns:
+        The rows, and mean luma above black of each frame, codes of 8 bit.
+    """
+    width, height = STILL_SIZE
+    scene = night_scene("yard", frames=frames, width=width, height=height, still=True)
+    levels, resident, held = [], [], []
+    early = min(SETTLED, frames // 3)
+    values = {"temperature": 1.0} if subject.samples else {}
+    with closing(subject.open(**values)) as enhancer:
+        state = enhancer.new_state()
+        for index, made in enumerate(scene, 1):
+            frame = frame_of(made, "dark")
+            enhancer([frame], [state])
+            offset, _ = frame.color.luma_scale()
+            levels.append(float(frame.planes[0].mean(dtype=np.float64)) - offset)
+            if index in (early, frames):
+                held.append(_held(enhancer, state))
+                resident.append(_resident())
+            if index % 1000 == 0:
+                tell(f"{subject.label}: still scene, {index} of {frames} frames")
+    seconds = [index / float(RATE) for index in range(frames)]
+    drift = stability.drift(levels[early:], seconds[early:])
+    spread = drift.spread * 255.0 / 219.0 if drift is not None else 0.0
+    note = f"{frames} frames of {width}x{height}"
+    rows = [Row("still_drift", subject.label, spread, note=note)]
+    if resident[0]:
+        told = f"{note}; resident {resident[0] / 1e6:.0f} → {resident[-1] / 1e6:.0f} MB"
+        told += f", state {held[0] / 1e6:.2f} → {held[-1] / 1e6:.2f} MB"
+        grown = max(resident[-1] / resident[0], held[-1] / max(held[0], 1))
+        rows.append(Row("still_memory", subject.label, grown, note=told))
+    return rows, levels
+
+
+def warm_rows(subject: Subject, clips: Sequence[PairedClip]) -> list[Row]:
+    """A sampler that starts from the last result beside one that starts from noise, on the same frames.
+
+    Args:
+        subject: A model that takes sampling steps.
+        clips: To measure on.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    for name, values, anew in (("cold", COLD, True), ("warm", WARM, False)):
+        psnr, seconds = [], []
+        with closing(subject.open(temperature=1.0, **values)) as enhancer:
+            for clip in clips:
+                made = enhance_frames(enhancer, clip.dark, mode=subject.mode, anew=anew)
+                seconds += made.seconds
+                psnr.append(fidelity(made.frames, clip.clean))
+        found[name] = sum(psnr) / len(psnr), 1.0 / median(seconds)
+    (before, slow), (after, fast) = found["cold"], found["warm"]
+    note = f"{len(clips)} clips of {len(clips[0].dark)} frames, {clips[0].size}; median of the frames"
+    return [
+        Row("warm", subject.label, after, before, note),
+        Row("warm_speed", subject.label, fast, slow, note),
+    ]
+
+
+COLD: Final = {"steps": 25}
+WARM: Final = {"steps": 25}
+
+
+def full_clip(tell: Tell) -> PairedClip:
+    """Some frames of a drawn scene at 1080p, without a cut."""
+    tell("drawing frames of 1080p")
+    return drawn_clip("yard", frames=FULL_FRAMES, width=FULL[0], height=FULL[1], cut=FULL_FRAMES)
+
+
+def guided_rows(subject: Subject, clip: PairedClip, *, tell: Tell) -> list[Row]:
+    """Guided mode beside direct mode on full frames; direct mode on the last of them alone.
+
+    Args:
+        subject: A model that works on RGB pictures.
+        clip: From :func:`full_clip`.
+        tell: Told what is being done.
+    """
+    tell(f"{subject.label}: guided, {clip.size}")
+    values = {"temperature": 1.0} if subject.samples else {}
+    with closing(subject.open(mode="guided", **values)) as enhancer:
+        guided = enhance_frames(enhancer, clip.dark, mode="guided")
+    tell(f"{subject.label}: direct, {clip.size}")
+    with closing(subject.open(mode="direct", **values)) as enhancer:
+        enhance_frames(enhancer, [_corner(clip.dark[0])], mode="direct")  # what is prepared once is no frame's time
+        direct = enhance_frames(enhancer, clip.dark[-1:], mode="direct")
+    note = f"{clip.size}, frame {len(clip.dark)} of a stream; direct: that frame by itself"
+    fast, slow = 1.0 / median(guided.seconds[1:]), 1.0 / direct.seconds[0]
+    return [
+        Row(
+            "guided",
+            subject.label,
+            fidelity(guided.frames[-1:], clip.clean[-1:]),
+            fidelity(direct.frames, clip.clean[-1:]),
+            note,
+        ),
+        Row("guided_speed", subject.label, fast, slow, note),
+    ]
+
+
+def fidelity(frames: Sequence[Frame], clean: Sequence[Frame]) -> float:
+    """PSNR of luma over all frames, dB; 100 where nothing differs."""
+    meter = Fidelity()
+    for one, other in zip(frames, clean, strict=True):
+        meter.add(_luma(one), _luma(other))
+    found = meter.psnr()
+    return 100.0 if found is None else found
+
+
+def _luma(frame: Frame) -> np.ndarray:
+    offset, span = frame.color.luma_scale()
+    return np.clip((frame.planes[0].astype(np.float32) - offset) / span, 0.0, 1.0)
+
+
+def _corner(frame: Frame) -> Frame:
+    side = 64
+    luma, *chroma = frame.planes
+    planes = luma[:side, :side], *(plane[: side // 2, : side // 2] for plane in chroma)
+    return replace(frame, planes=tuple(np.ascontiguousarray(plane) for plane in planes))
+
+
+def _held(enhancer: Enhancer, state: StreamState) -> int:
+    return sum(array.nbytes for array in enhancer.snapshot(state).values())
+
+
+def _resident() -> int:
+    """Bytes of this process in memory; 0 where the system does not say."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    gc.collect()
+    import os
+
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
