@@ -25,16 +25,14 @@ class DetectWorker:
     Args:
         observer: Knows the detector, the sinks, which pictures and how often.
         interval: Least seconds between two frames of one camera.
-        on: ``"raw"``, ``"enhanced"`` or ``"both"``, as the observer was told.
 
     Attributes:
         skipped: Frames that were due and were not looked at, by cause.
     """
 
-    def __init__(self, observer: Observer, *, interval: float, on: str) -> None:
+    def __init__(self, observer: Observer, *, interval: float) -> None:
         self.observer = observer
         self._interval = interval
-        self._on = on
         self._due: dict[str, float] = {}
         self._waiting: dict[Lane, tuple[Frame, tuple[np.ndarray, ...]]] = {}
         self._changed = threading.Condition()

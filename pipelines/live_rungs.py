@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
-from streamlight.pipelines.building import enhancer_for
+from streamlight.pipelines.building import MODEL_KEYWORDS, enhancer_for
 
 from streamlight.config import Config
-from streamlight.enhance import Enhancer
+from streamlight.enhance import Enhancer, build_enhancer
 from streamlight.media import ColorSpec, Frame
 
 _SIZES = (Fraction(2, 3), Fraction(1, 2))
@@ -52,18 +52,31 @@ class Rungs:
         self.rungs: list[Rung] = []
         first = self._make(config)
         self._add("full", first)
-        small = first.model.card.color == "ycbcr"
-        last = self._smaller(first)
-        if not small:
-            last = self._rarer(last)
-            config = _with_model(config, name="tonenet", mode="auto", weights=None, temperature=None, brightness=None,
-                                 fidelity=None, steps=None, eta=None, t_start=None, tile=None, dtype=None)  # fmt: skip
-            last = self._smaller(self._make(config))
-            self._add("tonenet", last)
-        if last.model.card.name == "tonenet" and config.model.denoiser != "off":
-            plain = self._make(_with_model(config, denoiser="off"))
-            self._add("without the denoiser", plain.adjusted(last.settings))
+        if first.model.card.color == "rgb":
+            self._add_of_pictures(first, config)
+        else:
+            last = self._smaller(first)
+            if last.model.card.name == "tonenet" and config.model.denoiser != "off":
+                self._add_plain(config, working_size=last.settings.working_size)
         self.rungs.append(Rung(UNTOUCHED, None))
+
+    def _add_of_pictures(self, first: Enhancer, config: Config) -> None:
+        """What a model on RGB pictures can give up, and in the end itself."""
+        last = first
+        if config.model.mode != "guided":
+            last = build_enhancer(first.model, device=config.model.device, mode="guided", settings=first.settings)
+            self._owned.append(last)
+            self._add("guided", last)
+        self._rarer(self._smaller(last))
+        other = dict.fromkeys(key for key in MODEL_KEYWORDS if key != "look")
+        config = _with_model(config, name="tonenet", mode="auto", weights=None, **other)
+        self._add("tonenet", self._make(config))
+        self._add_plain(config, working_size=config.model.working_size)
+
+    def _add_plain(self, config: Config, *, working_size: int) -> None:
+        """tonenet, which then only changes the tone."""
+        plain = self._make(_with_model(config, denoiser="off", working_size=working_size))
+        self._add("without the denoiser", plain)
 
     def __getitem__(self, index: int) -> Rung:
         """The rung with that number."""

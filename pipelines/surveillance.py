@@ -207,9 +207,7 @@ class LiveRun:
                 sinks = self._own_sinks = tuple(open_sink(spec) for spec in settings.events)
                 for sink in sinks:
                     stack.callback(sink.close, 0.0)
-            worker = DetectWorker(
-                Observer(detector, sinks, on=settings.pictures), interval=1.0 / settings.rate, on=settings.pictures
-            )
+            worker = DetectWorker(Observer(detector, sinks, on=settings.pictures), interval=1.0 / settings.rate)
             stack.callback(worker.close, 2.0)
             yield worker
 
