@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from streamlight.live.publish import PublishSettings as PublishSettings
     from streamlight.live.record import Recorder as Recorder
     from streamlight.live.record import RecordSettings as RecordSettings
+    from streamlight.live.steady import SteadyRate as SteadyRate
+    from streamlight.live.steady import SteadyStats as SteadyStats
 
 _LAZY = {
     # cameras
@@ -36,6 +38,8 @@ _LAZY = {
     "Publisher": "publish",
     "RecordSettings": "record",
     "Recorder": "record",
+    "SteadyRate": "steady",
+    "SteadyStats": "steady",
 }
 
 __all__ = sorted(_LAZY)

@@ -12,6 +12,7 @@ whole group (Ctrl-C, a service manager's SIGTERM) therefore do not stop it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import queue
@@ -43,7 +44,8 @@ def main() -> None:
     if job is None:
         return
     threading.Thread(target=_listen, args=(commands,), daemon=True).start()
-    sys.exit(Worker(job, answers).run(commands))
+    status = Worker(job, answers).run(commands)
+    os._exit(status)  # the interpreter would wait for the thread that listens
 
 
 def _listen(commands: queue.SimpleQueue[dict[str, Any] | None]) -> None:
@@ -80,6 +82,7 @@ class Worker:
             self._output.close()
         except Exception as error:  # whatever it is, the parent must hear of it
             self._report(error)
+            self._output.abandon()
             return 1
         self.say("closed", written=self._output.packets, bytes=self._output.bytes)
         return 0
@@ -121,12 +124,18 @@ class Worker:
         if isinstance(error, StreamlightError) and not isinstance(error, MediaError):
             # Settings and devices do not get better by trying again.
             reason = "codec" if isinstance(error, DeviceError) else "other"
-            self.say("fault", reason=reason, message=redact(error), permanent=True)
+            self.say("fault", reason=reason, message=redact(error), permanent=True, unreachable=False)
         elif address is not None and isinstance(error, (OSError, av.error.FFmpegError)):
             fault = classify(error, address)
-            self.say("fault", reason=fault.reason, message=fault.message, permanent=fault.permanent)
+            self.say("fault", **dataclasses.asdict(fault))
         else:
-            self.say("fault", reason="other", message=redact(error) or type(error).__name__, permanent=False)
+            self.say(
+                "fault",
+                reason="other",
+                message=redact(error) or type(error).__name__,
+                permanent=False,
+                unreachable=False,
+            )
 
 
 def _make_output(job: dict[str, Any], say: Say) -> Output:

@@ -154,7 +154,7 @@ class Delivery:
 
     def _supervise(self) -> None:
         spare: ChildProcess | None = None
-        fault: Fault | None
+        fault: Fault | None = None
         while not self._closing.is_set():
             try:
                 child = spare or ChildProcess(self._job, slots=self._slots)
@@ -162,7 +162,8 @@ class Delivery:
                 spare, fault = None, Fault("other", f"no process for '{self.target}' can be started: {error.strerror}")
             else:
                 # A server that is away is knocked at, with the child ready for the moment it is back.
-                knock = None if self._address is None else faults.probe(self._address)
+                away = fault is not None and fault.unreachable
+                knock = faults.probe(self._address) if away and self._address is not None else None
                 spare, fault = (None, self._attend(child)) if knock is None else (child, knock)
             if fault is None or self._closing.is_set():
                 continue
@@ -223,7 +224,7 @@ class Delivery:
         """Act on one message of the child."""
         kind = message["say"]
         if kind == "fault":
-            return Fault(message["reason"], message["message"], permanent=message["permanent"])
+            return Fault(**{name: value for name, value in message.items() if name != "say"})
         with self._changed:
             if kind in ("done", "closed"):
                 written, size = session.count(message)

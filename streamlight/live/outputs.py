@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from streamlight.live.ring import FrameShape
 from streamlight.media.encode import EncoderPlan
 from streamlight.media.frame import Frame
 
+_SEND_BUFFER = 1 << 18
 Say = Callable[..., None]
 """Tells the parent something: ``say("kind", key=value)``."""
 
@@ -62,6 +65,9 @@ class Output(ABC):
             self._stream.close()
             self._before, self._stream = (self.packets, self.bytes), None
 
+    def abandon(self) -> None:
+        """Save what can be saved after an error. Nothing of a connection can."""
+
     def _plan(self, shape: FrameShape, *, plays_everywhere: bool) -> EncoderPlan:
         planes = tuple(np.zeros(size, shape.color.dtype) for size in shape.planes())
         return plan_live(
@@ -97,6 +103,7 @@ class StreamOutput(Output):
             key_interval=self._encode.key_interval,
             repeat_headers=muxer == "rtsp",
         )
+        bound_connections(self._options["timeout"])
         self._tell_live(plan)
 
     def write(self, frame: Frame, wall_clock: float) -> None:
@@ -123,12 +130,12 @@ def stream_target(
     if scheme in ("rtsp", "rtsps"):
         return url, "rtsp", common | {"rtsp_transport": transport, "timeout": microseconds}
     if scheme in ("rtmp", "rtmps"):
-        # Its option "timeout" would make it listen.
-        return url, "flv", common | {"rw_timeout": microseconds, "flvflags": "no_duration_filesize"}
-    if scheme in ("srt", "tcp"):
-        return url, "mpegts", common | {"mpegts_flags": "resend_headers"}
-    if scheme == "udp":
-        return url, "mpegts", common | {"mpegts_flags": "resend_headers", "pkt_size": "1316"}
+        return url, "flv", common | {"flvflags": "no_duration_filesize"}
+    if scheme in ("srt", "tcp", "udp"):
+        # PyAV hands no options to the protocol; seven packets of a transport stream are what fits an Ethernet frame.
+        plain_udp = scheme == "udp" and "pkt_size=" not in url
+        target = f"{url}{'&' if '?' in url else '?'}pkt_size=1316" if plain_udp else url
+        return target, "mpegts", common | {"mpegts_flags": "resend_headers"}
     playlist_file = Path(url)
     segments = playlist_file.with_name(f"{playlist_file.stem}-%d.ts")
     flags = "delete_segments+append_list+independent_segments+program_date_time+temp_file"
@@ -137,6 +144,19 @@ def stream_target(
         "hls_list_size": str(playlist),
         "hls_flags": flags,
         "hls_segment_filename": os.fspath(segments),
-        "hls_start_number_source": "epoch",  # names of an earlier run's segments are not used again
     }
     return os.fspath(playlist_file), "hls", options
+
+
+def bound_connections(timeout: float) -> None:
+    """Limit what this process's TCP connections may hold back, where the system lets us.
+
+    A host that vanished without a word is noticed when nothing was acknowledged for ``timeout`` seconds, not after a
+    quarter of an hour; and what waits in the system's buffer, which is delay for the viewers, stays small.
+    """
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    for name in os.listdir("/proc/self/fd") if option is not None and os.path.isdir("/proc/self/fd") else ():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as connection:
+            if connection.type == socket.SOCK_STREAM and connection.family in (socket.AF_INET, socket.AF_INET6):
+                connection.setsockopt(socket.IPPROTO_TCP, option, round(timeout * 1000))
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)

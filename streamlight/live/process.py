@@ -51,6 +51,8 @@ class ChildProcess:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin, self._process.stdout
+        self._poll = select.poll()  # unlike select(), for descriptors of any number
+        self._poll.register(self._from, select.POLLIN)
         # An empty pipe takes any line, and with few frames on their way it never fills up, unless the child is stopped.
         self.send(job | {"slots": slots, "descriptor": self.ring.descriptor})
         os.set_blocking(self._to.fileno(), False)
@@ -85,8 +87,7 @@ class ChildProcess:
 
     def receive(self, timeout: float) -> list[dict[str, Any]] | None:
         """Wait for messages, at most ``timeout`` seconds; None when the child has ended."""
-        readable, _, _ = select.select([self._from], [], [], max(0.0, timeout))
-        if not readable:
+        if not self._poll.poll(max(0.0, timeout) * 1000):
             return []
         data = os.read(self._from.fileno(), 1 << 16)
         if not data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,6 +79,11 @@ class RecordingOutput(Output):
         self._claim = None
         seconds = float((stream.last_pts - (stream.first_pts or 0)) * TIME_BASE)
         self._say("file", path=os.fspath(path), frames=stream.packets, seconds=seconds, size=path.stat().st_size)
+
+    def abandon(self) -> None:
+        """Finish the file at hand if that is still possible; else the next recorder finds it."""
+        with contextlib.suppress(Exception):
+            self.close()
 
     @property
     def _path(self) -> Path:
