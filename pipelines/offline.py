@@ -61,9 +61,9 @@ def enhance_video(
         DeviceError: The device is not available.
     """
     settings = _configuration(config, preset, options)
-    report = _new_report(Job(Path(src), Path(dst)), settings)
+    report = new_report(Job(Path(src), Path(dst)), settings)
     with closing(enhancer_for(settings)) as enhancer:
-        _run_job(src, Path(dst), settings, enhancer, report, progress=progress, stop=stop)
+        run_job(src, Path(dst), settings, enhancer, report, progress=progress, stop=stop)
     return report
 
 
@@ -103,14 +103,14 @@ def enhance_many(
         for job in plan.jobs:
             if stop.is_set():
                 break
-            report = _new_report(job, settings)
+            report = new_report(job, settings)
             reports.append(report)
             error: Exception | None = None
             try:
                 if job.problem is not None:
                     raise job.problem
                 moments = _bound(progress, job)
-                _run_job(job.source, job.destination, settings, enhancer, report, progress=moments, stop=stop)
+                run_job(job.source, job.destination, settings, enhancer, report, progress=moments, stop=stop)
             except Exception as problem:  # also what nobody foresaw: the next file may well go through
                 error = problem
                 report.error = report.error or str(problem)
@@ -148,7 +148,8 @@ def _configuration(
     return load_config(preset=preset, file=None if config is None else Path(config), values=options)
 
 
-def _new_report(job: Job, config: Config) -> Report:
+def new_report(job: Job, config: Config) -> Report:
+    """The report of a job that has not begun."""
     report = Report(
         input=redact(job.source),
         output=str(job.destination),
@@ -160,7 +161,7 @@ def _new_report(job: Job, config: Config) -> Report:
     return report
 
 
-def _run_job(
+def run_job(
     source: str | os.PathLike[str],
     destination: Path,
     config: Config,
@@ -170,7 +171,20 @@ def _run_job(
     progress: ProgressCallback | None,
     stop: threading.Event | None,
 ) -> None:
-    """Do one job and fill in its report, also when it fails."""
+    """Do one job and fill in its report, also when it fails.
+
+    Args:
+        source: The input.
+        destination: The output file.
+        config: The configuration in force.
+        enhancer: Made for that configuration; is not closed.
+        report: From :func:`new_report`.
+        progress: See :func:`enhance_video`.
+        stop: See there.
+
+    Raises:
+        StreamlightError: As :func:`enhance_video` says.
+    """
     begin, cpu = time.perf_counter(), time.process_time()
     try:
         _refuse_pipe(source)

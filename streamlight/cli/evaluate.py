@@ -122,6 +122,82 @@ def evaluate_video(
         click.echo(report.summary())
 
 
+@command.command("detection")
+@click.argument("contenders", nargs=-1, metavar="[CONTENDER]...")
+@click.option("--clip", "clips", multiple=True, metavar="FILE", help="Dark clip or picture, repeatable.")
+@click.option("--labels", metavar="FILE", help="True boxes: JSON Lines as 'streamlight detect' writes, or COCO's JSON.")
+@click.option("--reference-clip", "reference", metavar="FILE", help="Clean version of the clip: its boxes are true.")
+@click.option("--darken", "darken", multiple=True, metavar="E", help="Clips are clean: leave 1/60 of the light, say.")
+@click.option(
+    "--camera",
+    type=click.Choice(["surveillance", "dashcam"]),
+    default="surveillance",
+    show_default=True,
+    help="Whose noise --darken adds.",
+)
+@click.option("--frames", default=90, show_default=True, help="Frames of each clip.")
+@click.option("--warm-up", default=15, show_default=True, help="The first of them, which are not measured.")
+@click.option("--only", multiple=True, metavar="CLASS", help="Classes that count, repeatable. Default: all.")
+@click.option("--cache", metavar="DIR", help="Keep the darkened clips there for the next time.")
+@click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
+@click.option("--markdown", "markdown_target", metavar="FILE", help="The whole report as a Markdown page.")
+@_options.options_of("detect.model", "detect.names", "detect.threshold", "model.device")
+@_console.common_options
+def evaluate_detection(
+    contenders: tuple[str, ...],
+    clips: tuple[str, ...],
+    labels: str | None,
+    reference: str | None,
+    darken: tuple[str, ...],
+    camera: str,
+    frames: int,
+    warm_up: int,
+    only: tuple[str, ...],
+    cache: str | None,
+    json_target: str | None,
+    markdown_target: str | None,
+    preset: str | None,
+    Recall, precision and average precision (COCO's AP50 and AP), on the dark picture as it is, on a plain power law,
+    and on what each CONTENDER makes of it; default: the default model.
+) -> None:
+    """Measure whether CONTENDERs help a detector (--detect FILE.onnx, or motion) in the dark.
+
+    Recall, precision and average precision (COCO's AP50 and AP), on the dark picture as it is, on a plain power law, and
+    on what each CONTENDER makes of it; default: the default model.
+    """
+    from streamlight.config import Config
+    from streamlight.evaluation.contenders import parse_contender
+    from streamlight.evaluation.detection import DetectionSettings, evaluate_detection
+    from streamlight.training.degradation.options import parse_exposure
+
+    _check_targets(json_target, markdown_target)
+    config = _options.config_from_options(preset, config_file, values)
+    report = evaluate_detection(
+        [parse_contender(text) for text in contenders or (Config().model.name,)],
+        clips=clips,
+        settings=DetectionSettings(
+            config.detect.model or "motion",
+            names=config.detect.names,
+            device=config.model.device,
+            threshold=config.detect.threshold,
+            frames=frames,
+            warm_up=warm_up,
+            labels=only,
+        ),
+        labels=labels,
+        reference=reference,
+        exposures=[parse_exposure(text) for text in darken],
+        camera=camera,
+        cache=cache,
+        command=shlex.join(["streamlight", *sys.argv[1:]]),
+        progress=_console.say,
+    )
+    _console.write_json(json_target, report.to_dict())
+    _console.write_text(markdown_target, report.markdown())
+    if "-" not in (json_target, markdown_target):
+        click.echo(report.summary())
+
+
 @command.command("stability")
 @click.argument("enhanced", metavar="ENHANCED")
 @click.option("--source", required=True, metavar="DARK", help="The dark video that ENHANCED was made of.")

@@ -32,12 +32,13 @@ class Observer:
 
     Args:
         detector: Not closed by :meth:`close`.
-        sinks: Told of every frame in which something was found; not closed either.
+        sinks: Told of frames in which something was found; not closed either.
         on: Which picture the detector sees.
         interval: Least seconds between two looks at one camera; 0 looks at every frame. In between, the last boxes
             are drawn again.
         draw: Whether boxes are drawn on the enhanced picture: those of the enhanced one, or of the raw one if only
             that was looked at.
+        empty: Whether sinks are also told of frames in which nothing was found.
         patience: Seconds to wait for room in a full sink: for files, where nothing is in a hurry.
 
     Attributes:
@@ -54,11 +55,13 @@ class Observer:
         on: DetectOn = "enhanced",
         interval: float = 0.0,
         draw: bool = False,
+        empty: bool = False,
         patience: float = 0.0,
     ) -> None:
         self.detector = detector
         self._sinks = tuple(sinks)
-        self._on, self._interval, self._draw, self._patience = on, interval, draw, patience
+        self._on, self._interval, self._draw = on, interval, draw
+        self._empty, self._patience = empty, patience
         self._cameras: dict[str, _Camera] = {}
         self.looks: Counter[str] = Counter()
         self.found: Counter[str] = Counter()
@@ -121,7 +124,7 @@ class Observer:
         if show:
             state.shown = found
         event = DetectionEvent.of(frame, found, camera=camera, on=on)
-        if found:
+        if found or self._empty:
             for sink in self._sinks:
                 sink.emit(event, timeout=self._patience)
         return event

@@ -55,7 +55,9 @@ def load_detector(
     )
 
 
-def open_sink(spec: str | os.PathLike[str] | Callable[[DetectionEvent], object]) -> EventSink:
+def open_sink(
+    spec: str | os.PathLike[str] | Callable[[DetectionEvent], object], *, overwrite: bool = False
+) -> EventSink:
     """Open a sink for events.
 
     Args:
@@ -63,6 +65,7 @@ def open_sink(spec: str | os.PathLike[str] | Callable[[DetectionEvent], object])
             (:class:`~streamlight.detect.mqtt.MqttSink`), ``http://…`` or ``https://…``
             (:class:`~streamlight.detect.webhook.WebhookSink`), or a function. ``${NAME}`` in an address stands for an
             environment variable, so that a password need not stand on the command line.
+        overwrite: Whether a file is begun anew and not appended to.
 
     Raises:
         ConfigError: The address is none, or a variable is not set.
@@ -76,7 +79,7 @@ def open_sink(spec: str | os.PathLike[str] | Callable[[DetectionEvent], object])
     if not is_url(text):
         from streamlight.detect.jsonlines import JsonLinesSink
 
-        return JsonLinesSink(text.removeprefix("file://"))
+        return JsonLinesSink(text.removeprefix("file://"), overwrite=overwrite)
     address = expand_variables(text)
     scheme = address.partition("://")[0].lower()
     if scheme in ("mqtt", "mqtts"):

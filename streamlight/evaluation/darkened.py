@@ -10,7 +10,7 @@ every machine). The luma of the clean clip as it was decoded is the reference. N
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -68,14 +68,20 @@ class DarkClip:
     reference: list[np.ndarray]
 
 
-def parameters_of(camera: str) -> DegradationParameters:
+def parameters_of(camera: str, *, exposure: float = EXPOSURE) -> DegradationParameters:
     """What is done to a clip, storing aside."""
-    return DegradationParameters(exposure=EXPOSURE, curve=CURVE, low_curve=CURVE, noise=CAMERAS[camera])
+    return DegradationParameters(exposure=exposure, curve=CURVE, low_curve=CURVE, noise=CAMERAS[camera])
 
 
 @contextmanager
 def darkened(
-    clean: str | Path, *, camera: str, frames: int = FRAMES, cache: str | Path | None = None
+    clean: str | Path,
+    *,
+    camera: str,
+    frames: int = FRAMES,
+    cache: str | Path | None = None,
+    exposure: float = EXPOSURE,
+    codings: Sequence[str] = tuple(CODINGS),
 ) -> Iterator[list[DarkClip]]:
     """The dark versions of a clip, one per coding; the files are there until the block ends.
 
@@ -84,6 +90,8 @@ def darkened(
         camera: Key of :data:`CAMERAS`.
         frames: Taken from the start.
         cache: Folder to keep the files in; a later call takes them from there.
+        exposure: Share of the light that is left.
+        codings: Keys of :data:`CODINGS`.
 
     Raises:
         MediaError: The clip is missing, cannot be read, is not of 8 bits or shorter than that, or the cache cannot be
@@ -92,16 +100,16 @@ def darkened(
     clean = Path(clean)
     if not clean.is_file():
         raise MediaError(f"{clean}: is missing; it is one of the clips that are darkened to measure on")
-    parameters = parameters_of(camera)
+    parameters = parameters_of(camera, exposure=exposure)
 
     def make(folder: Path) -> None:
-        for coding in CODINGS:
+        for coding in codings:
             _write(clean, folder / _file(coding), parameters, frames=frames, coding=coding)
 
-    key = digest(VERSION, parameters.to_json(), frames, clean.name, file_digest(clean))
+    key = digest(VERSION, parameters.to_json(), frames, clean.name, file_digest(clean), list(codings))
     with made(f"darkened-{clean.stem}", key, make, cache=cache) as folder:
         reference = [frame.planes[0] for frame in _frames(clean, frames)]
-        yield [DarkClip(f"{clean.stem}, {coding}", folder / _file(coding), reference) for coding in CODINGS]
+        yield [DarkClip(f"{clean.stem}, {coding}", folder / _file(coding), reference) for coding in codings]
 
 
 def _file(coding: str) -> str:
