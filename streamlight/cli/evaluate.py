@@ -157,13 +157,13 @@ def evaluate_detection(
     json_target: str | None,
     markdown_target: str | None,
     preset: str | None,
-    Recall, precision and average precision (COCO's AP50 and AP), on the dark picture as it is, on a plain power law,
-    and on what each CONTENDER makes of it; default: the default model.
+    config_file: str | None,
+    **values: Any,
 ) -> None:
     """Measure whether CONTENDERs help a detector (--detect FILE.onnx, or motion) in the dark.
 
-    Recall, precision and average precision (COCO's AP50 and AP), on the dark picture as it is, on a plain power law, and
-    on what each CONTENDER makes of it; default: the default model.
+    Recall, precision and average precision (COCO's AP50 and AP), on the dark picture as it is, on a plain power law,
+    and on what each CONTENDER makes of it; default: the default model.
     """
     from streamlight.config import Config
     from streamlight.evaluation.contenders import parse_contender
