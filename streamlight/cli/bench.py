@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group("bench", cls=DefaultGroup, default="video", no_args_is_help=False)
 def command() -> None:
-    """Measure on this machine: speed and memory of the video pipeline or of the generative models, or steadiness."""
+    """Measure on this machine: speed and memory, steadiness of the output, or live runs through faults and load."""
 
 
 @command.command("video")
@@ -143,6 +143,51 @@ def bench_temporal(
         _console.say(f"{path} written")
     if json_target != "-":
         click.echo(result.summary())
+
+
+@command.command("live")
+@click.argument("cases", nargs=-1, metavar="[CASE]...")
+@click.option("--seconds", default=30.0, show_default=True, help="How long each load is watched.")
+@click.option("--faults", "fault_count", default=20, show_default=True, help="Faults of the camera.")
+@click.option("--cameras", "camera_count", default=4, show_default=True, help="Small cameras at a time.")
+@click.option("--away", default=10.0, show_default=True, help="Seconds that the server published to is away.")
+@click.option("--minutes", default=2.0, show_default=True, help="Length of the soak.")
+@click.option("--seed", default=1, show_default=True, help="Of the order and length of the faults.")
+@click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
+@_console.common_options
+def bench_live(
+    cases: tuple[str, ...],
+    seconds: float,
+    fault_count: int,
+    camera_count: int,
+    away: float,
+    minutes: float,
+    seed: int,
+    json_target: str | None,
+) -> None:
+    """Rehearse live CASEs on this machine: faults, latency, overload, cameras, publish, soak (default: all).
+
+    Needs GStreamer's RTSP server (Debian: python3-gi, gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-good, -bad and
+    -ugly). Takes some ten minutes; close other programs first.
+    """
+    from streamlight.evaluation.live_bench import bench_live
+
+    _console.check_json_target(json_target)
+    result = bench_live(
+        cases,
+        seconds=seconds,
+        fault_count=fault_count,
+        camera_count=camera_count,
+        away=away,
+        minutes=minutes,
+        seed=seed,
+        command=shlex.join(["streamlight", *sys.argv[1:]]),
+        progress=_console.say,
+    )
+    _console.write_json(json_target, result.to_dict())
+    if json_target != "-":
+        for line in result.lines():
+            click.echo(line)
 
 
 def _show(result: BenchResult) -> None:

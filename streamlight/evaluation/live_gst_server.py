@@ -35,7 +35,7 @@ class Clip:
 
     def __init__(self, order: dict[str, Any]) -> None:
         width, height = order["size"]
-        rate = int(order["rate"])
+        rate = int(order["rate"] or 15)
         if order["source"] == "testsrc":
             count = rate * 4
             head = (
@@ -50,8 +50,15 @@ class Clip:
         self.units = _units(f"{head} ! h264parse config-interval=-1", rate)
         if not self.units:
             raise ValueError(f"{order['source']}: holds no H.264 picture")
-        times = sorted(unit[1] for unit in self.units)
-        self.span = times[-1] - times[0] + (times[-1] - times[0]) // max(len(times) - 1, 1) or SECOND // rate
+        times = [unit[1] for unit in self.units]
+        step = (max(times) - min(times)) // max(len(times) - 1, 1) or SECOND // rate
+        if order["rate"]:
+            self.units = [
+                (dts * SECOND // (rate * step), pts * SECOND // (rate * step), key, data)
+                for dts, pts, key, data in self.units
+            ]
+            step = SECOND // rate
+        self.span = step * len(self.units)
 
 
 def _units(head: str, rate: int) -> list[tuple[int, int, bool, bytes]]:
@@ -149,8 +156,8 @@ class Recording:
 
     def __init__(self, name: str, folder: str | None) -> None:
         self.name, self.folder = name, folder
-        self.sessions = self.open = self.frames = self.keys = self.backwards = 0
-        self.last = -1
+        self.sessions = self.open = self.packets = self.frames = self.keys = self.backwards = 0
+        self.clock: tuple[int, bool] | None = None
         self.last_arrival = 0.0
         self.size: list[int] = []
         self.files: list[str] = []
@@ -167,31 +174,44 @@ class Recording:
     def _configure(self, factory: Any, media: Any) -> None:
         self.sessions += 1
         self.open += 1
-        self.last = -1
+        self.clock = None
         media.connect("unprepared", self._ended)
         element = media.get_element()
         if self.folder:
             self.files.append(os.path.join(self.folder, f"{self.name.replace('/', '_')}-{self.sessions}.ts"))
             element.get_by_name_recurse_up("file").set_property("location", self.files[-1])
         element.get_by_name_recurse_up("seen").connect("new-sample", self._seen)
+        packets = element.get_by_name_recurse_up("depay0").get_static_pad("sink")
+        packets.add_probe(Gst.PadProbeType.BUFFER, self._packet)
 
     def _ended(self, media: Any) -> None:
         self.open -= 1
+
+    def _packet(self, pad: Any, info: Any) -> Any:
+        """Look at the timestamp in an RTP packet; those of buffers are GStreamer's, smoothed over arrival."""
+        self.packets += 1
+        head = info.get_buffer().extract_dup(0, 12)
+        last, stamp = bool(head[1] & 0x80), int.from_bytes(head[4:8], "big")
+        if self.clock is not None:
+            before, ended = self.clock
+            step = (stamp - before) & 0xFFFFFFFF
+            self.backwards += step >= 1 << 31 or (ended and step == 0)
+        self.clock = stamp, last
+        return Gst.PadProbeReturn.OK
 
     def _seen(self, sink: Any) -> Any:
         sample = sink.emit("pull-sample")
         buffer, form = sample.get_buffer(), sample.get_caps().get_structure(0)
         self.frames += 1
         self.keys += not buffer.has_flags(Gst.BufferFlags.DELTA_UNIT)
-        self.backwards += buffer.pts <= self.last
-        self.last, self.last_arrival = buffer.pts, time.monotonic()
+        self.last_arrival = time.monotonic()
         self.size = [form.get_int("width")[1], form.get_int("height")[1]]
         return Gst.FlowReturn.OK
 
     def status(self) -> dict[str, Any]:
         """What came so far."""
         quiet = time.monotonic() - self.last_arrival if self.frames else None
-        names = ("sessions", "open", "frames", "keys", "backwards", "size", "files")
+        names = ("sessions", "open", "packets", "frames", "keys", "backwards", "size", "files")
         return {name: getattr(self, name) for name in names} | {"quiet": quiet}
 
 

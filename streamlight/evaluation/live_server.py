@@ -56,6 +56,7 @@ class RtspServer:
     Attributes:
         port: TCP port in use; kept over :meth:`restart`. 0 before the first start if the system is to choose.
         size: Width and height of the synthetic pictures that are sent.
+        source: What is sent, as given.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class RtspServer:
         *,
         source: str | os.PathLike[str] = "testsrc",
         size: tuple[int, int] = (320, 240),
-        rate: int = 15,
+        rate: int | None = None,
         pattern: str = "ball",
         audio: bool = False,
         mounts: Sequence[str] = ("camera",),
@@ -79,7 +80,7 @@ class RtspServer:
             source: A file with H.264 video, sent round and round at its own pace with timestamps that go on; or
                 ``"testsrc"``, four seconds of a synthetic picture with a key frame every second, coded at the start.
             size: Width and height of ``"testsrc"``, pixels, even.
-            rate: Frames a second of ``"testsrc"``.
+            rate: Frames a second; None for 15 of ``"testsrc"`` and for the pace that a file has by itself.
             pattern: Picture of ``"testsrc"``, a pattern of GStreamer's ``videotestsrc``: ``"ball"`` is dark with one
                 bright thing that moves, ``"smpte"`` is bright, ``"snow"`` is noise.
             audio: Whether each camera also sends G.711 sound.
@@ -91,7 +92,8 @@ class RtspServer:
         """
         self.port = port
         self.size = size
-        self._camera = {"source": os.fspath(source), "rate": rate, "pattern": pattern, "audio": audio}
+        self.source = os.fspath(source)
+        self._camera = {"rate": rate, "pattern": pattern, "audio": audio}
         self._mounts, self._record = tuple(mounts), tuple(record)
         self._record_to = None if record_to is None else os.fspath(record_to)
         self._credentials = credentials
@@ -151,7 +153,7 @@ class RtspServer:
         )
         self._lines = queue.Queue()
         threading.Thread(target=self._read, args=(self._process, self._lines), daemon=True).start()
-        camera = self._camera | {"size": self.size, "first_timestamp": first_timestamp}
+        camera = self._camera | {"source": self.source, "size": self.size, "first_timestamp": first_timestamp}
         order = {
             "port": self.port,
             "cameras": dict.fromkeys(self._mounts, camera),
@@ -195,15 +197,23 @@ class RtspServer:
         self._signal(signal.SIGCONT)
         self._frozen = False
 
-    def restart(self, *, size: tuple[int, int] | None = None, timestamps_from_zero: bool = True) -> None:
+    def restart(
+        self,
+        *,
+        source: str | os.PathLike[str] | None = None,
+        size: tuple[int, int] | None = None,
+        timestamps_from_zero: bool = True,
+    ) -> None:
         """Kill the server and start it again on the same port.
 
         Args:
-            size: Another picture size from now on; None keeps it.
+            source: Another file from now on; None keeps it.
+            size: Another size of ``"testsrc"`` from now on; None keeps it.
             timestamps_from_zero: Whether the media clock begins at zero, as of a camera that lost power, or goes on.
         """
         elapsed = time.monotonic() - self._began
         self.kill()
+        self.source = self.source if source is None else os.fspath(source)
         self.size = size or self.size
         self.start(first_timestamp=0.0 if timestamps_from_zero else elapsed)
 
@@ -229,8 +239,8 @@ class RtspServer:
 
         ``connected``: connections so far; ``cameras``: for each mount ``sent`` pictures and ``playing``, whether it is
         being watched (all viewers share one stream); ``record``: for each accepting mount ``sessions``, ``open`` ones,
-        ``frames``, ``keys`` among them, ``backwards`` (timestamps that do not increase), ``size`` of the last picture,
-        ``quiet`` seconds since it, and ``files``.
+        RTP ``packets``, ``frames``, ``keys`` among them, ``backwards`` (RTP timestamps of frames that do not increase
+        within a session), ``size`` of the last picture, ``quiet`` seconds since it, and ``files``.
         """
         return self._ask({"do": "status"})
 

@@ -6,7 +6,8 @@ No journal, no report, nothing carried over: the product itself writes with :mod
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from typing import Any
@@ -21,7 +22,12 @@ from streamlight.media.packer import FramePacker
 
 
 def write_clip(
-    path: str | os.PathLike[str], frames: Iterable[Frame], *, settings: EncodeSettings, rate: Fraction
+    path: str | os.PathLike[str],
+    frames: Iterable[Frame],
+    *,
+    settings: EncodeSettings,
+    rate: Fraction,
+    options: Mapping[str, str] | None = None,
 ) -> int:
     """Encode frames into a file of their own.
 
@@ -30,6 +36,7 @@ def write_clip(
         frames: At least one frame, all of one size and colour, in presentation order.
         settings: Codec and its options.
         rate: Nominal frames per second, for rate control; times come from the frames.
+        options: libavcodec options that win over those of the settings.
 
     Returns:
         The number of frames written.
@@ -43,6 +50,7 @@ def write_clip(
     except StopIteration:
         raise MediaError(f"{os.fspath(path)}: there is no frame to write") from None
     plan = plan_encoder(settings, first, container=os.fspath(path), rate=rate)
+    plan = replace(plan, options=tuple({**dict(plan.options), **(options or {})}.items()))
     packer, count = FramePacker(plan), 0
     with quiet_libav(), av.open(os.fspath(path), "w", format=muxer_for(os.fspath(path))) as out:
         stream: Any = out.add_stream(plan.encoder, rate=plan.rate)
