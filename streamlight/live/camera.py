@@ -25,6 +25,7 @@ STALLED_AFTER = 1.5
 """Seconds without a frame after which a camera counts as stalled; pauses at key frames are a third of it."""
 
 _PROBE_EVERY = 0.5
+_TRIALS = 8
 _CLOSING = 1.5
 
 
@@ -75,9 +76,10 @@ class Camera:
         self._session = Session(self._address, options, self._mailbox, stop=self._stop, on_frame=self._live)
         self._backoff = Backoff(options.backoff_cap, generator=generator)
         self._interrupt = Interrupt()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._state: CameraState = "connecting"
         self._since = time.monotonic()
+        self._left_at: float | None = None
         self._fault: Fault | None = None
         self._attempts = self._failed = 0
         self._thread: threading.Thread | None = None
@@ -172,7 +174,8 @@ class Camera:
 
     def _attempt(self) -> Fault | None:
         """Connect and read until that fails; returns why."""
-        if self._fault is not None and self._fault.unreachable and self._state == "offline":
+        # A trial connection is cheap, but its time-out too short for some lines: now and then do without it.
+        if self._fault is not None and self._fault.unreachable and self._failed % _TRIALS:
             fault = probe(self._address)
             if fault is not None:
                 return fault
@@ -223,20 +226,20 @@ class Camera:
 
     def _check_stall(self) -> None:
         at = self._session.frame_at
-        if self._state == "live" and at is not None and time.monotonic() - at > STALLED_AFTER:
-            with self._lock:
-                stalled = self._state == "live" and self._session.frame_at == at
-                if stalled:
-                    self._enter("stalled", None)
+        if self._address.is_live and at is not None and time.monotonic() - at > STALLED_AFTER:
+            self._enter("stalled", None, only_from="live")
 
-    def _enter(self, state: CameraState, fault: Fault | None) -> None:
+    def _enter(self, state: CameraState, fault: Fault | None, *, only_from: CameraState | None = None) -> None:
         now = time.monotonic()
         with self._lock:
-            before, self._state = self._state, state
-            if before == state:
+            before = self._state
+            if before == state or only_from not in (None, before):
                 return
-            away = now - self._since if state == "live" and before != "connecting" else None
+            self._state = state
             self._since = now
+            if before == "live":
+                self._left_at = now
+            away = now - self._left_at if state == "live" and self._left_at is not None else None
         if self._on_change is None:
             return
         try:

@@ -22,7 +22,7 @@ class CameraEvent:
             ``offline`` disconnected, attempts go on.
         before: The state before.
         fault: Why it is offline; None otherwise.
-        away: Seconds that it was stalled or offline, where it comes back.
+        away: Seconds since it was live, where it comes back.
         at: Seconds since the epoch.
     """
 
@@ -46,7 +46,7 @@ class CameraStats:
         state: See :class:`CameraEvent`.
         since: ``time.monotonic()`` when the state was entered.
         fault: The last fault; None before any. It stays when the camera is back.
-        attempts: Connections tried.
+        attempts: Connections tried, also cheap ones that only see whether the port is open.
         reconnects: Connections that gave a frame, the first one aside.
         damaged_packets: Packets that the decoder refused.
         damaged_frames: Frames in which errors were concealed.

@@ -28,7 +28,8 @@ class Fault:
             nobody listens there; ``timeout`` no answer, or no more pictures; ``codec`` no video that can be decoded;
             ``tls`` no encrypted connection; ``ended`` the peer closed the stream; ``other``.
         message: What happened, for people; credentials redacted.
-        unreachable: Whether not even a connection to the port was made: a trial connection tells when it is back.
+        unreachable: Whether nothing at all came back from the host, so that attempts take long: a trial connection to
+            the port is a quicker way to learn that it is back.
         permanent: Whether trying again cannot help.
     """
 
@@ -60,8 +61,14 @@ def classify(error: BaseException, address: Address, *, waited: bool = False) ->
     if isinstance(cause, (av.error.DecoderNotFoundError, av.error.PatchWelcomeError)):
         return Fault("codec", f"{where} sends video that this build of FFmpeg does not decode")
     if waited or isinstance(cause, (av.error.ExitError, av.error.TimeoutError)):
-        return Fault("timeout", f"{where} does not answer")
+        return silence(address)
     return _by_number(cause, address)
+
+
+def silence(address: Address) -> Fault:
+    """The fault of a peer that says nothing: perhaps not even its host is there any more."""
+    gone = probe(address) if address.listens else None
+    return gone or Fault("timeout", f"'{address.shown}' does not answer")
 
 
 def _by_number(cause: Exception, address: Address) -> Fault:
@@ -75,16 +82,23 @@ def _by_number(cause: Exception, address: Address) -> Fault:
     if number in (errno.EACCES, errno.EPERM):
         return Fault("auth", f"{where} may not be read by this user; check its permissions")
     if number == errno.ETIMEDOUT:
-        return Fault("timeout", f"{where} does not answer")
+        return silence(address)
     if number in (errno.ECONNRESET, errno.EPIPE) or isinstance(cause, EOFError):
         return Fault("ended", f"{where} closed the connection")
     if isinstance(cause, av.error.InvalidDataError):
         if address.is_live:  # libav says so, too, where a server hangs up in the middle of opening
             return Fault("other", f"{where} hung up, or does not speak the protocol of the address")
         return Fault("codec", f"{where} holds no video that can be read")
-    if number in (errno.ECONNREFUSED, errno.EIO, errno.EHOSTUNREACH, errno.ENETUNREACH) and address.listens:
+    if number == errno.ECONNREFUSED:
+        return _refused(address)
+    if number in (errno.EIO, errno.EHOSTUNREACH, errno.ENETUNREACH) and address.listens:
         return probe(address) or _behind_open_port(cause, address)
     return Fault("other", f"{where}: {redact(getattr(cause, 'strerror', None) or cause)}")
+
+
+def _refused(address: Address) -> Fault:
+    # No reason to try the port first: opening fails at once, too, and some servers accept a single connection only.
+    return Fault("refused", f"'{address.shown}': nobody listens on port {address.port}")
 
 
 def _libav_error(error: BaseException) -> Exception | None:
@@ -105,7 +119,7 @@ def probe(address: Address, *, timeout: float = PROBE_TIMEOUT) -> Fault | None:
     except socket.gaierror:
         return Fault("not_found", f"{where}: the host name is not known", unreachable=True)
     except ConnectionRefusedError:
-        return Fault("refused", f"{where}: nobody listens on port {address.port}", unreachable=True)
+        return _refused(address)
     except TimeoutError:
         return Fault("timeout", f"{where}: the host does not answer", unreachable=True)
     except (OSError, UnicodeError) as error:

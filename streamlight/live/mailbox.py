@@ -19,8 +19,8 @@ class MailboxCounts:
         frames_out: Frames taken.
         waiting: Frames that wait to be taken.
         dropped: Frames dropped, by cause: ``superseded`` a newer one came, ``too_old`` older than allowed when it
-            was to be taken, ``behind`` not decoded because decoding did not keep up, ``damaged``, ``closed`` not
-            taken before the end.
+            was to be taken, ``behind`` not decoded because decoding did not keep up, ``damaged``, ``repeated``
+            handed out again after a new connection, ``closed`` not taken before the end.
     """
 
     frames_in: int = 0

@@ -7,10 +7,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from streamlight.live.address import Address, demuxer_options
-from streamlight.live.faults import Fault
+from streamlight.live.faults import Fault, silence
 from streamlight.live.mailbox import Mailbox
 from streamlight.live.options import CameraOptions
 from streamlight.live.pacing import Backlog, Pacer
@@ -25,6 +26,8 @@ apart anywhere."""
 _CLOCKLESS = frozenset({"mpjpeg", "mjpeg", "h264", "hevc", "image2pipe", "jpeg_pipe"})
 """Demuxers that make up timestamps from an assumed rate; for live sources arrival is the better clock."""
 _RATE_SPAN = 5.0
+_REPEATED = 30.0
+"""Seconds that a source may go back at a new connection to what it sent before: as many as a playlist is long."""
 
 
 @dataclass(slots=True)
@@ -70,6 +73,7 @@ class Session:
         self.packet_at: float | None = None
         self.frame_at: float | None = None
         self._arrivals: deque[float] = deque(maxlen=256)
+        self._reached: Fraction | None = None
 
     def read(self) -> Fault | None:
         """Connect and read to the end; returns why it ended, None if ``stop`` was set.
@@ -131,7 +135,7 @@ class Session:
                         return None
                 self.counts.damaged_packets = refused + stream.counts.damaged_packets
             if silent:
-                return Fault("timeout", f"'{self._address.shown}' does not answer")
+                return silence(self._address)
             if now - picture_at > NO_PICTURE:
                 return Fault("codec", f"'{self._address.shown}' sends video in which no picture can be decoded")
             idle_from = time.monotonic()
@@ -153,6 +157,9 @@ class Session:
 
     def _deliver(self, stream: LiveStream, decoded: Decoded, *, sign_of_life: bool = True) -> bool:
         """Make a frame of a picture and leave it in the mailbox; False if ``stop`` was set while it was held back."""
+        if self._address.is_bursty and self._repeats(stream, decoded):
+            self._mailbox.refuse("repeated")
+            return True
         self._note_frame(decoded)
         pts = self._stamp(stream, decoded)
         if decoded.damaged and self._options.drop_damaged:
@@ -171,6 +178,16 @@ class Session:
         if sign_of_life:
             self._on_frame()
         return True
+
+    def _repeats(self, stream: LiveStream, decoded: Decoded) -> bool:
+        """Whether an earlier connection gave this picture: a playlist is there, unchanged, when its source is not."""
+        if decoded.picture.pts is None:
+            return False
+        seconds: Fraction = decoded.picture.pts * stream.time_base
+        if self._fresh and self._reached is not None and 0 <= self._reached - seconds < _REPEATED:
+            return True
+        self._reached = seconds
+        return False
 
     def _stamp(self, stream: LiveStream, decoded: Decoded) -> int:
         picture, arrival = decoded.picture, decoded.arrival

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import av.container.core
 
@@ -32,6 +33,9 @@ class _LeapingClock:
         # It must go on leaping: the start of the next call's time-out is read from this clock, too.
         self._leaps[thread] = leap + _LEAP
         return time.monotonic() + leap
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
 
     def interrupt(self, thread: int) -> None:
         self._leaps.setdefault(thread, _LEAP)

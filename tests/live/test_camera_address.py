@@ -6,6 +6,7 @@ import http.server
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from http import HTTPStatus
 from pathlib import Path
 
@@ -131,7 +132,7 @@ def free_port() -> int:
 def test_refused(free_port: int) -> None:
     for scheme in ("rtsp", "rtmp", "http", "rtsps"):
         fault = fault_of(f"{scheme}://127.0.0.1:{free_port}/x")
-        assert (fault.reason, fault.unreachable) == ("refused", True), scheme
+        assert (fault.reason, fault.unreachable) == ("refused", False), scheme
         assert str(free_port) in fault.message
 
 
@@ -159,6 +160,20 @@ def test_rtsp_answers(rtsp_server: Callable[..., RtspServer]) -> None:
     assert wrong.reason == "auth"
     assert "falsch" not in wrong.message
     assert fault_of(server.url("nothing")).reason == "not_found"
+
+
+def test_a_host_that_does_not_even_take_connections() -> None:
+    with ExitStack() as stack:
+        sock = stack.enter_context(socket.socket())
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(0)
+        for _ in range(3):  # fill the queue: the system drops what comes after
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(sock.getsockname())
+        url = f"rtsp://127.0.0.1:{sock.getsockname()[1]}/x"
+        fault = fault_of(url, waited=True, timeout=0.3)
+        assert (fault.reason, fault.unreachable) == ("timeout", True)
 
 
 def test_a_silent_server_is_a_timeout() -> None:
