@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,8 +66,9 @@ class Output(ABC):
             self._stream.close()
             self._before, self._stream = (self.packets, self.bytes), None
 
+    @abstractmethod
     def abandon(self) -> None:
-        """Save what can be saved after an error. Nothing of a connection can."""
+        """Save what can be saved after an error."""
 
     def _plan(self, shape: FrameShape, *, plays_everywhere: bool) -> EncoderPlan:
         planes = tuple(np.zeros(size, shape.color.dtype) for size in shape.planes())
@@ -111,6 +113,9 @@ class StreamOutput(Output):
         if self._stream is not None:
             self._stream.write(frame)
 
+    def abandon(self) -> None:
+        """Leave the connection as it is: taking leave of a server that failed may take for ever."""
+
 
 def stream_target(
     url: str, *, key_interval: float, transport: str, timeout: float, playlist: int
@@ -154,9 +159,10 @@ def bound_connections(timeout: float) -> None:
     A host that vanished without a word is noticed when nothing was acknowledged for ``timeout`` seconds, not after a
     quarter of an hour; and what waits in the system's buffer, which is delay for the viewers, stays small.
     """
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)
-    for name in os.listdir("/proc/self/fd") if option is not None and os.path.isdir("/proc/self/fd") else ():
+    if sys.platform != "linux":
+        return
+    for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as connection:
             if connection.type == socket.SOCK_STREAM and connection.family in (socket.AF_INET, socket.AF_INET6):
-                connection.setsockopt(socket.IPPROTO_TCP, option, round(timeout * 1000))
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(timeout * 1000))
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
