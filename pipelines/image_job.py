@@ -9,6 +9,7 @@ from streamlight.config import Config
 from streamlight.engine import Report
 from streamlight.enhance import Enhancer
 from streamlight.enhance.compare import compare_planes
+from streamlight.enhance.highlights import protect_highlights
 from streamlight.errors import MediaError
 from streamlight.media import as_path, check_destination, open_source, write_still
 from streamlight.media.stillmeta import is_cut_off
@@ -53,6 +54,7 @@ class ImageJob:
                 raise MediaError(f"'{source.info.url}': no picture can be decoded")
             before = frame.planes
             self._enhancer([frame], [self._enhancer.new_state()])
+            protect_highlights(frame, before, amount=self._config.model.highlights)
             if output.compare:
                 frame.planes = compare_planes(before, frame.planes, frame.color, layout=output.compare_layout)
             written = write_still(

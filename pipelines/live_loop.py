@@ -14,6 +14,7 @@ from streamlight.pipelines.live_lane import CLOSING, FAILED, LATE, Lane
 from streamlight.pipelines.live_rungs import Rung, Rungs
 
 from streamlight.detect import draw_boxes
+from streamlight.enhance.highlights import protect_highlights
 from streamlight.live.ladder import Ladder
 from streamlight.live.logs import log_event
 from streamlight.media import Frame
@@ -43,6 +44,7 @@ class LiveLoop:
         max_latency: Seconds from packet to hand-over.
         detect: Where frames are looked at; None for nowhere.
         draw: Whether what was found is drawn.
+        highlights: How far lights stay as the camera saw them.
         on_frame: Called with the camera's name and every frame that is handed over; must be quick.
 
     Attributes:
@@ -60,6 +62,7 @@ class LiveLoop:
         max_latency: float,
         detect: DetectWorker | None = None,
         draw: bool = False,
+        highlights: float = 0.0,
         on_frame: OnFrame | None = None,
     ) -> None:
         self._lanes = tuple(lanes)
@@ -70,6 +73,7 @@ class LiveLoop:
         self._max_latency = max_latency
         self._detect = detect
         self._draw = draw
+        self._highlights = highlights
         self._on_frame = on_frame
         self._broken: set[str] = set()
         self.beat = time.monotonic()
@@ -154,6 +158,7 @@ class LiveLoop:
             group = [(lane, frame) for lane, frame in group if id(frame) not in failed]
             for lane, frame in work:
                 if id(frame) not in failed:
+                    protect_highlights(frame, before[id(frame)], amount=self._highlights)
                     frame.planes = lane.gate.finish(before[id(frame)], frame.planes)
         if not group:
             return

@@ -16,6 +16,7 @@ from streamlight.config import Config
 from streamlight.engine import Pipeline, PipelineStats, Stage
 from streamlight.enhance import Enhancer
 from streamlight.enhance.compare import compare_planes
+from streamlight.enhance.highlights import protect_highlights
 from streamlight.errors import MediaError
 from streamlight.media import EncoderPlan, EncodeSettings, Frame, SegmentWriter, Source, keeps_rotation, plan_encoder
 from streamlight.media.frame import ChromaLayout
@@ -121,6 +122,7 @@ class SegmentRun:
         for frame in frames:
             before = frame.planes
             self._enhancer([frame], [state])
+            protect_highlights(frame, before, amount=self._config.model.highlights)
             if output.compare:
                 frame.planes = compare_planes(before, frame.planes, frame.color, layout=output.compare_layout)
             turn_frame(frame, self.quarter_turns)

@@ -124,7 +124,8 @@ class LiveRun:
             self._lanes = [self._lane(entry, ready, stack) for entry in self._entries]
             self._loop = LiveLoop(
                 self._lanes, rungs, self._ladder, ready=ready, batch_wait=live.batch_wait / 1000.0, max_latency=limit,
-                detect=self._detect, draw=self._config.detect.draw, on_frame=self._on_frame,
+                detect=self._detect, draw=self._config.detect.draw,
+                highlights=self._config.model.highlights, on_frame=self._on_frame,
             )  # fmt: skip
             if live.metrics is not None:
                 server = StatusServer(self.status, port=live.metrics, host=live.metrics_host)

@@ -79,6 +79,9 @@ class InputConfig(_Section):
 
     start: Seconds = _option(None, "Begin here, counted from the start of the video.")
     end: Seconds = _option(None, "End before this time, counted likewise. Default: to the end.")
+    join: bool = _option(
+        False, "Join recordings that a camera cut into files: consecutive files of a folder become one video."
+    )
     deinterlace: Annotated[Literal["auto", "off", "all"], BeforeValidator(_words)] = _option(
         "auto", "Deinterlace: the frames flagged as interlaced (auto), none, or all."
     )
@@ -103,6 +106,9 @@ class ModelConfig(_Section):
     )
     strength: Real = _option(1.0, "How far to go: 0 leaves the picture as it is, 1 is the full effect.", ge=0, le=1)
     denoise: Real = _option(1.0, "Share of the denoising that goes with the gain; 0 is none.", ge=0, le=1)
+    highlights: Real = _option(
+        0.0, "How far lamps and headlights, and the glare around them, stay as the camera saw them.", ge=0, le=1
+    )
     time_constant: Real = _option(
         1.3, "Seconds over which exposure decisions are smoothed; 0 decides anew on every frame.", ge=0, le=60
     )
