@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from streamlight.pipelines.building import enhancer_for
+from streamlight.pipelines.dashcam import joined, plan_recordings
 from streamlight.pipelines.identity import versions
 from streamlight.pipelines.image_job import ImageJob
 from streamlight.pipelines.plan import Job, plan_jobs
@@ -96,7 +97,7 @@ def enhance_many(
         DeviceError: The device is not available.
     """
     settings = config or Config()
-    plan = plan_jobs(inputs, output)
+    plan = plan_recordings(inputs, output) if settings.input.join else plan_jobs(inputs, output)
     stop = stop or threading.Event()
     reports = []
     with closing(enhancer_for(settings)) as enhancer, _folder(plan.folder):
@@ -110,7 +111,8 @@ def enhance_many(
                 if job.problem is not None:
                     raise job.problem
                 moments = _bound(progress, job)
-                run_job(job.source, job.destination, settings, enhancer, report, progress=moments, stop=stop)
+                with joined(job) as source:
+                    run_job(source, job.destination, settings, enhancer, report, progress=moments, stop=stop)
             except Exception as problem:  # also what nobody foresaw: the next file may well go through
                 error = problem
                 report.error = report.error or str(problem)
@@ -158,6 +160,9 @@ def new_report(job: Job, config: Config) -> Report:
     )
     if job.remark is not None:
         report.warn("output-renamed", job.remark)
+    if job.parts:
+        names = f"{job.parts[0].name} to {job.parts[-1].name}"
+        report.warn("joined", f"joined from {len(job.parts)} files, {names}; tags of the files are not carried")
     return report
 
 

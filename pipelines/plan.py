@@ -22,12 +22,14 @@ class Job:
         destination: Output file.
         problem: Why this input cannot be worked on, known already while planning.
         remark: What the user should know about the output's name.
+        parts: Files that are read as one, of which ``source`` is the first; empty for a file by itself.
     """
 
     source: str | Path
     destination: Path
     problem: MediaError | None = None
     remark: str | None = None
+    parts: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
