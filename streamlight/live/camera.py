@@ -26,6 +26,8 @@ STALLED_AFTER = 1.5
 
 _PROBE_EVERY = 0.5
 _TRIALS = 8
+_FOR_PEOPLE = frozenset({"auth", "not_found", "codec", "tls"})
+"""Reasons that do not pass by themselves: an offline camera that comes to one of them says so."""
 _CLOSING = 1.5
 
 
@@ -55,8 +57,9 @@ class Camera:
 
         Args:
             options: What to read, and how patiently.
-            on_change: Called at every change of state, on the reading thread, or on one that asks this object; it
-                must be quick. What it raises is logged.
+            on_change: Called at every change of state, and where a camera that is offline turns out to need a person
+                (wrong credentials, no such path, …), on the reading thread or on one that asks this object; it must
+                be quick. What it raises is logged.
             ready: Set whenever there may be something to take, or the camera has ended. Several cameras can share
                 it, so that one thread waits for all of them; who waits clears it.
             generator: Scatters the delays between attempts.
@@ -81,7 +84,7 @@ class Camera:
         self._since = time.monotonic()
         self._left_at: float | None = None
         self._fault: Fault | None = None
-        self._attempts = self._failed = 0
+        self._attempts = self._failed = self._trials = 0
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Camera:
@@ -162,10 +165,11 @@ class Camera:
             while not self._stop.is_set():
                 with self._lock:
                     self._attempts += 1
+                connections = self._session.counts.connections
                 fault = self._attempt()
                 if self._stop.is_set() or fault is None:
                     break
-                self._lost(fault)
+                self._lost(fault, had_frames=self._session.counts.connections > connections)
                 if self._gives_up(fault):
                     break
                 self._wait(fault)
@@ -175,10 +179,9 @@ class Camera:
     def _attempt(self) -> Fault | None:
         """Connect and read until that fails; returns why."""
         # A trial connection is cheap, but its time-out too short for some lines: now and then do without it.
-        if self._fault is not None and self._fault.unreachable and self._failed % _TRIALS:
-            fault = probe(self._address)
-            if fault is not None:
-                return fault
+        self._trials = (self._trials + 1) % _TRIALS if self._fault is not None and self._fault.unreachable else 0
+        if self._trials and (gone := probe(self._address)) is not None:
+            return gone
         began = time.monotonic()
         try:
             with self._interrupt:
@@ -213,16 +216,19 @@ class Camera:
         """There was a frame."""
         if self._state == "live":
             return
-        with self._lock:
-            self._failed = 0
         self._backoff.succeeded()
+        self._trials = 0
         self._enter("live", None)
 
-    def _lost(self, fault: Fault) -> None:
+    def _lost(self, fault: Fault, *, had_frames: bool) -> None:
+        self._failed = 0 if had_frames else self._failed + 1
         with self._lock:
-            self._failed += 1
-            self._fault = fault
+            before, self._fault = self._fault, fault
+            news = fault.reason in _FOR_PEOPLE and (before is None or before.reason != fault.reason)
+            again = news and self._state == "offline"
         self._enter("offline", fault)
+        if again:
+            self._tell(CameraEvent(self.name, "offline", "offline", fault))
 
     def _check_stall(self) -> None:
         at = self._session.frame_at
@@ -240,9 +246,12 @@ class Camera:
             if before == "live":
                 self._left_at = now
             away = now - self._left_at if state == "live" and self._left_at is not None else None
+        self._tell(CameraEvent(self.name, state, before, fault, away))
+
+    def _tell(self, event: CameraEvent) -> None:
         if self._on_change is None:
             return
         try:
-            self._on_change(CameraEvent(self.name, state, before, fault, away))
+            self._on_change(event)
         except Exception:
             _LOG.exception("camera %s: on_change failed", self.name)

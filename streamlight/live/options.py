@@ -23,7 +23,7 @@ class CameraOptions:
         realtime: Play a file at its own pace, as if a camera sent it: what is not taken in time is dropped. Otherwise
             a file is read as fast as its frames are taken, and none is dropped.
         backoff_cap: Longest delay between attempts; refused credentials wait a minute.
-        max_attempts: Failed attempts in a row after which the camera ends; None never gives up.
+        max_attempts: Attempts in a row without a single frame after which the camera ends; None never gives up.
         decoder_threads: Threads that decode one picture.
         queue: Frames that may wait to be taken; the oldest is dropped when another comes.
         max_latency: Age, since its packet was read, beyond which a frame is dropped instead of taken; None: any age.

@@ -48,7 +48,8 @@ class Session:
         counts: Live counters over all connections.
         timeline: The camera's clock.
         format: Format of the frames; None before the first picture.
-        packet_at: ``time.monotonic()`` when the last video packet of this connection was read; None before it opened.
+        packet_at: ``time.monotonic()`` when the last video packet of this connection was done with; None before it
+            opened.
         frame_at: Likewise the last frame of all connections; None before the first one.
     """
 
@@ -125,20 +126,21 @@ class Session:
                 if now - (self.packet_at or now) > self._options.read_timeout:
                     return Fault("timeout", f"'{self._address.shown}' sends no more pictures")
                 continue
-            self.packet_at = now
             # libav hands out what its parser still held when it gives up waiting: no sign of life.
             silent = now - idle_from >= self._options.read_timeout
             if not self._skips(stream, packet, waited=now - idle_from, now=now):
-                for decoded in stream.decode(packet):
-                    picture_at = now
+                pictures = stream.decode(packet)
+                for decoded in pictures:
                     if not self._deliver(stream, decoded, sign_of_life=not silent):
                         return None
+                # Only now: leaving a frame may have taken long.
+                picture_at = time.monotonic() if pictures else picture_at
                 self.counts.damaged_packets = refused + stream.counts.damaged_packets
             if silent:
                 return silence(self._address)
             if now - picture_at > NO_PICTURE:
                 return Fault("codec", f"'{self._address.shown}' sends video in which no picture can be decoded")
-            idle_from = time.monotonic()
+            idle_from = self.packet_at = time.monotonic()
         return None
 
     def _skips(self, stream: LiveStream, packet: Any, *, waited: float, now: float) -> bool:

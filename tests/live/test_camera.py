@@ -167,6 +167,13 @@ def test_damaged_frames_are_dropped_where_that_is_asked_for(tmp_path: Path) -> N
     assert balanced(dropped[1])
 
 
+def test_who_takes_frames_may_be_slow_with_a_file_that_has_sound(clip: Path) -> None:
+    with Camera(CameraOptions(url=str(clip), read_timeout=0.1)) as camera:
+        assert camera.take(20) is not None
+        time.sleep(0.5)
+        assert len(take_all(camera)) == 19
+
+
 # Servers that do not answer, and closing.
 
 
