@@ -162,7 +162,7 @@ class Delivery:
                 spare, fault = None, Fault("other", f"no process for '{self.target}' can be started: {error.strerror}")
             else:
                 # A server that is away is knocked at, with the child ready for the moment it is back.
-                away = fault is not None and fault.unreachable
+                away = fault is not None and (fault.reason == "refused" or fault.unreachable)
                 knock = faults.probe(self._address) if away and self._address is not None else None
                 spare, fault = (None, self._attend(child)) if knock is None else (child, knock)
             if fault is None or self._closing.is_set():
@@ -176,8 +176,8 @@ class Delivery:
     def _went_offline(self, fault: Fault) -> None:
         with self._changed:
             self._faults[fault.reason] += 1
-            again = self._stats.state in ("live", "connecting") and not fault.unreachable
-            self._stats = dataclasses.replace(self._stats, fault=fault, restarts=self._stats.restarts + again)
+            lost = self._stats.state == "live"
+            self._stats = dataclasses.replace(self._stats, fault=fault, restarts=self._stats.restarts + lost)
         if fault != self._told:
             self._told = fault
             _log.warning("%s: offline: %s", self.target, fault.message)

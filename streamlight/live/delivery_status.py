@@ -23,7 +23,7 @@ class DeliveryStats:
         dropped: Frames that were not taken, by cause: ``connecting`` the output was not open yet; ``offline`` there was
             none; ``slow`` encoder, server or disk did not keep up; ``new_size`` while the output was begun again;
             ``out_of_order`` their time did not increase; ``fault`` on their way when it failed; ``closed``.
-        restarts: How often a new output had to be begun after one had failed.
+        restarts: How often an output that was live failed, so that a new one had to be begun.
         fault: Why it is not live; None while it is.
         faults: Attempts and connections that failed so far, by reason.
         bytes: Coded video, in bytes.

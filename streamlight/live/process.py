@@ -43,7 +43,7 @@ class ChildProcess:
                 bufsize=0,
                 pass_fds=(self.ring.descriptor,),
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
             )
         except OSError:
             self.ring.close()

@@ -197,14 +197,15 @@ def no_signal(frame: Frame, text: str) -> Frame:
     color = frame.color
     black, span = color.luma_scale()
     luma = frame.planes[0]
-    dark = ((luma.astype(np.float32) - black) * 0.25 + black).astype(luma.dtype)
+    dark = (luma.astype(np.float32) - black) * 0.25 + black
     font, thickness = cv2.FONT_HERSHEY_SIMPLEX, 1 + frame.height // 480
     (width, height), _ = cv2.getTextSize(text, font, 1.0, thickness)
     scale = min(0.9 * frame.width / width, 0.1 * frame.height / height)
     mask = np.zeros(luma.shape, np.uint8)
     origin = (round((frame.width - scale * width) / 2), round((frame.height + scale * height) / 2))
     cv2.putText(mask, text, origin, font, scale, 255, thickness, cv2.LINE_AA)
-    dark[mask > 96] = round(black + 0.8 * span)
+    cover = mask.astype(np.float32) / 255.0
+    marked = (dark + cover * (black + 0.8 * span - dark)).astype(luma.dtype)
     neutral = 1 << (color.bit_depth - 1)
     chroma = tuple(np.full(plane.shape, neutral, plane.dtype) for plane in frame.planes[1:])
-    return Frame((dark, *chroma), color, frame.pts, frame.time_base, frame.duration)
+    return Frame((marked, *chroma), color, frame.pts, frame.time_base, frame.duration)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -21,7 +22,7 @@ import pytest
 from streamlight.errors import ConfigError
 from streamlight.live import DeliveryEvent, DeliveryStats, Publisher, PublishSettings
 from streamlight.live.delivery import Delivery
-from streamlight.live.encoding import LiveEncodeSettings
+from streamlight.live.encoding import LiveCodec, LiveEncodeSettings, LiveStream, plan_live
 from streamlight.media import ColorSpec, Frame
 from tests.faults import FaultProxy, PyavPeer, RtspServer, proxied
 
@@ -281,6 +282,33 @@ def test_times_that_do_not_increase_are_dropped_and_counted(
     assert publisher.stats.written == 3
     assert not publisher.offer(picture(1000))
     assert publisher.stats.dropped == {"out_of_order": 2, "closed": 1}
+
+
+def test_restarts_leave_nothing_behind(tmp_path: Path, published: Callable[..., Publisher]) -> None:
+    feed = Feed(published(tmp_path / "x.m3u8"))
+    feed.until(lambda stats: stats.written >= 1)
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for restarts in range(1, 5):
+        os.kill(children()[0], signal.SIGKILL)
+        written = feed.taker.stats.written
+        feed.until(lambda stats: stats.restarts == restarts and stats.written > written)  # noqa: B023
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    assert feed.taker.stats.faults == {"other": 4}
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_every_picture_is_a_packet_at_once_and_key_frames_come_by_time(codec: LiveCodec, tmp_path: Path) -> None:
+    settings = LiveEncodeSettings(codec=codec, key_interval=0.4, max_bitrate=500)
+    plan = plan_live(settings, picture(0), plays_everywhere=True)
+    stream = LiveStream(tmp_path / "x.ts", plan, format="mpegts", options={}, key_interval=0.4)
+    times = [0, 1, 2, 13, 14, 26, 27, 28, 100]  # thirtieths of a second
+    assert [stream.write(picture(index)) for index in times] == [1] * 9
+    assert stream.close() == 0
+    with av.open(str(tmp_path / "x.ts")) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    assert [packet.pts for packet in packets] == [packet.dts for packet in packets]
+    assert [packet.pts - packets[0].pts for packet in packets] == [index * 3000 for index in times]
+    assert [index for index, packet in zip(times, packets, strict=True) if packet.is_keyframe] == [0, 13, 26, 100]
 
 
 def test_what_cannot_work_is_refused_at_once(tmp_path: Path) -> None:
