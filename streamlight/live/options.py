@@ -8,6 +8,7 @@ from typing import get_args
 
 from streamlight.errors import ConfigError
 from streamlight.live.address import Transport, parse_address
+from streamlight.media.deinterlace import Deinterlace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,8 @@ class CameraOptions:
         decoder_threads: Threads that decode one picture.
         queue: Frames that may wait to be taken; the oldest is dropped when another comes.
         max_latency: Age, since its packet was read, beyond which a frame is dropped instead of taken; None: any age.
+        deinterlace: ``"auto"`` deinterlaces pictures flagged interlaced, which makes them one picture later; ``"all"``
+            every picture, ``"off"`` none.
         keep_size: Convert all frames to size and format of the first one, whatever the camera changes to.
         drop_damaged: Drop frames in which the decoder had to conceal errors.
         libav_options: Options of libavformat that are added to ours or replace them.
@@ -43,6 +46,7 @@ class CameraOptions:
     decoder_threads: int = 1
     queue: int = 1
     max_latency: float | None = None
+    deinterlace: Deinterlace = "auto"
     keep_size: bool = False
     drop_damaged: bool = False
     libav_options: Mapping[str, str] = field(default_factory=dict)
@@ -56,6 +60,8 @@ class CameraOptions:
         address = parse_address(self.url)
         if self.transport not in get_args(Transport):
             raise ConfigError(f"transport must be 'tcp' or 'udp', got {self.transport!r}")
+        if self.deinterlace not in get_args(Deinterlace):
+            raise ConfigError(f"deinterlace must be 'auto', 'all' or 'off', got {self.deinterlace!r}")
         for key in ("open_timeout", "read_timeout", "backoff_cap"):
             if not getattr(self, key) > 0:
                 raise ConfigError(f"{key} must be more than 0 s, got {getattr(self, key)}")

@@ -17,6 +17,7 @@ from streamlight.live.options import CameraOptions
 from streamlight.live.pacing import Backlog, Pacer
 from streamlight.live.timeline import TICKS, TIME_BASE, Timeline
 from streamlight.media.decode import Decoded
+from streamlight.media.deinterlace import Deinterlacer, Stamped
 from streamlight.media.live import LiveOptions, LiveStream, PictureFormat
 
 NO_PICTURE = 20.0
@@ -75,6 +76,7 @@ class Session:
         self.frame_at: float | None = None
         self._arrivals: deque[float] = deque(maxlen=256)
         self._reached: Fraction | None = None
+        self._index = 0
 
     def read(self) -> Fault | None:
         """Connect and read to the end; returns why it ended, None if ``stop`` was set.
@@ -85,12 +87,23 @@ class Session:
         self.packet_at = None
         with LiveStream(self._live_options(), keep_format=self._options.keep_size, known=self.format) as stream:
             self._begin(stream)
-            fault = self._read_packets(stream)
+            try:
+                fault = self._read_packets(stream)
+            finally:
+                if not self._stop.is_set():
+                    self._flush(stream)
             if fault is None and not self._stop.is_set():
-                for decoded in stream.decode(None):
-                    self._deliver(stream, decoded, sign_of_life=False)
                 fault = Fault("ended", f"'{self._address.shown}' ended the stream")
             return fault
+
+    def _flush(self, stream: LiveStream) -> None:
+        """Deliver the pictures that decoder and deinterlacer still hold: good ones, but no sign of life."""
+        for decoded in stream.decode(None):
+            if not self._deliver(stream, decoded, sign_of_life=False):
+                return
+        for item in self._deinterlacer.flush():
+            if not self._leave(stream, item, sign_of_life=False):
+                return
 
     def _live_options(self) -> LiveOptions:
         address, options = self._address, self._options
@@ -108,6 +121,7 @@ class Session:
         """A connection was made."""
         self.packet_at = time.monotonic()
         self._fresh = True
+        self._deinterlacer = Deinterlacer(self._options.deinterlace)
         self._trusts_pts = not (self._address.is_live and stream.demuxer in _CLOCKLESS)
         self.timeline.begin(stream.announced_rate)
         if self._backlog is not None:
@@ -158,7 +172,7 @@ class Session:
         return False
 
     def _deliver(self, stream: LiveStream, decoded: Decoded, *, sign_of_life: bool = True) -> bool:
-        """Make a frame of a picture and leave it in the mailbox; False if ``stop`` was set while it was held back."""
+        """Take up a picture; False if ``stop`` was set while it was held back for its time."""
         if self._address.is_bursty and self._repeats(stream, decoded):
             self._mailbox.refuse("repeated")
             return True
@@ -167,7 +181,14 @@ class Session:
         if decoded.damaged and self._options.drop_damaged:
             self._mailbox.refuse("damaged")
             return True
-        frame = stream.frame(decoded, pts=pts, time_base=TIME_BASE, index=self.counts.pictures - 1)
+        item = Stamped(decoded.picture, pts, decoded.picture.pts, decoded.arrival, decoded.damaged)
+        return all(self._leave(stream, item, sign_of_life=sign_of_life) for item in self._deinterlacer.push(item))
+
+    def _leave(self, stream: LiveStream, item: Stamped, *, sign_of_life: bool) -> bool:
+        """Make a frame of a picture and leave it in the mailbox; see :meth:`_deliver`."""
+        decoded = Decoded(item.picture, item.arrival, item.damaged)
+        frame = stream.frame(decoded, pts=item.pts, time_base=TIME_BASE, index=self._index)
+        self._index += 1
         if stream.format is not self.format:
             self.counts.format_changes += self.format is not None and not self._same_format(stream.format)
             self.format = stream.format

@@ -20,7 +20,8 @@ import pytest
 
 from streamlight.errors import ConfigError
 from streamlight.live import Camera, CameraEvent, CameraOptions, CameraStats
-from streamlight.media import Frame, open_source
+from streamlight.media import Frame, open_source, probe
+from streamlight.media.deinterlace import Deinterlace
 from tests.clips import dark_picture, make_clip, video_times
 from tests.faults import RtspServer
 
@@ -78,6 +79,20 @@ def test_the_pictures_are_those_of_the_file_reader(clip: Path) -> None:
             assert mine.color == theirs.color
             for a, b in zip(mine.planes, theirs.planes, strict=True):
                 np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_interlaced_pictures_are_deinterlaced_as_in_files(tmp_path: Path, mode: Deinterlace) -> None:
+    path = make_clip(tmp_path / "fields.mp4", frames=20, options={"flags": "+ildct+ilme", "bf": "0"})
+    assert probe(path).interlaced
+    with (
+        Camera(CameraOptions(url=str(path), deinterlace=mode)) as camera,
+        open_source(path, deinterlace=mode) as source,
+    ):
+        for mine, theirs in zip(take_all(camera), source.frames(), strict=True):
+            assert mine.seconds == theirs.seconds
+            np.testing.assert_array_equal(mine.planes[0], theirs.planes[0])
+        assert source.stats.deinterlaced == (20 if mode == "auto" else 0)
 
 
 def test_a_file_at_its_own_pace(clip: Path) -> None:
