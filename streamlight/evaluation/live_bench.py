@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,27 +32,32 @@ class LiveBench:
         command: How it was called.
         machine: Where.
         load: Other work on the machine as it began: load average over a minute; None where the system does not say.
-        nice: Scheduling priority it ran with; negative is before other work. None where the system does not say.
+        priority: Scheduling priority it ran with, where it was not the usual one; negative is before other work.
         rows: The figures in order.
     """
 
     command: str
     machine: Machine
     load: float | None
-    nice: int | None
+    priority: str
     rows: list[Row]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         rows = [row.to_dict() for row in self.rows]
-        head = {"machine": self.machine.to_dict(), "command": self.command, "load": self.load, "nice": self.nice}
+        head = {
+            "machine": self.machine.to_dict(),
+            "command": self.command,
+            "load": self.load,
+            "priority": self.priority,
+        }
         return head | {"rows": rows}
 
     def lines(self) -> list[str]:
         """The table for people."""
         found = [f"$ {self.command}", *self.machine.lines()]
         if self.load is not None:
-            found.append(f"load average at the beginning {self.load:.1f}, scheduling priority (nice) {self.nice}")
+            found.append(f"load average at the beginning {self.load:.1f}" + (self.priority and f"; {self.priority}"))
         found.append("")
         table = [("", "", "", "goal", "")]
         for row in self.rows:
@@ -115,13 +121,20 @@ def bench_live(
         "soak": partial(soak, minutes=minutes),
     }
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    nice = os.nice(0) if hasattr(os, "nice") else None
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="streamlight-bench-") as folder:
         for case in cases or CASES:
             progress(case)
             rows += todo[case](Path(folder), progress=progress)
-    return LiveBench(command, describe_machine(), load, nice, rows)
+    return LiveBench(command, describe_machine(), load, _priority(), rows)
+
+
+def _priority() -> str:
+    """Nice values that are not 0, of this process and (on Linux with autogroups) of its session."""
+    nice = [("nice", os.nice(0) if hasattr(os, "nice") else 0)]
+    with suppress(OSError, ValueError):
+        nice.append(("session nice", int(Path("/proc/self/autogroup").read_text().rpartition(" ")[2])))
+    return ", ".join(f"{what} {value}" for what, value in nice if value)
 
 
 def _figure(value: float) -> str:

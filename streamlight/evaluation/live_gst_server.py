@@ -139,7 +139,7 @@ class Camera:
         self.factory = GstRtspServer.RTSPMediaFactory()
         self.factory.set_launch(
             f"( appsrc name=pictures is-live=true format=time max-bytes=0 caps={caps} ! h264parse ! "
-            f"rtph264pay name=pay0 pt=96 config-interval=-1 timestamp-offset={int(order['first_timestamp'] * 90_000)}"
+            f"rtph264pay name=pay0 pt=96 timestamp-offset={int(order['first_timestamp'] * 90_000)}"
             f"{sound} )"
         )
         self.factory.set_shared(True)

@@ -66,8 +66,8 @@ def camera_clip(folder: Path, size: tuple[int, int], *, seconds: int = 4) -> Pat
     path = folder / f"camera-{width}x{height}.mp4"
     if not path.exists():
         frames = scene_frames("dark", frames=int(seconds * RATE), width=width, height=height)
-        settings = EncodeSettings(codec="h264", quality=26, preset="veryfast", gop=int(RATE))
-        write_clip(path, frames, settings=settings, rate=RATE, options={"bf": "0"})
+        settings = EncodeSettings(codec="h264", quality=20, preset="veryfast", gop=int(RATE))
+        write_clip(path, frames, settings=settings, rate=RATE, options={"bf": "0", "sc_threshold": "0"})
     return path
 
 
