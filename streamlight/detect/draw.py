@@ -56,9 +56,24 @@ def _draw(planes: tuple[np.ndarray, ...], color: ColorSpec, detection: Detection
     for number, (plane, code) in enumerate(zip(planes, codes, strict=False)):
         right_shift, down_shift = (0, 0) if number == 0 else shift
         plane[y >> down_shift : (y + high) >> down_shift, x >> right_shift : (x + wide) >> right_shift] = code
+    _write(planes[0], color, text, (x + thick, y + high - base), codes[0], scale=scale, thick=thick)
+
+
+def _write(
+    luma: np.ndarray, color: ColorSpec, text: str, at: tuple[int, int], ground: int, *, scale: float, thick: int
+) -> None:
+    """Text on a ground of one luma, black or white as that asks for; drawn as a mask, for planes may have 16 bits."""
+    (wide, high), base = cv2.getTextSize(text, _FONT, scale, thick)
+    left, top = at[0], max(0, at[1] - high)
+    area = luma[top : at[1] + base, left : left + wide + thick]
+    if not area.size:
+        return
+    mask = np.zeros(area.shape, np.uint8)
+    cv2.putText(mask, text, (0, at[1] - top), _FONT, scale, (255,), thick, cv2.LINE_AA)
     offset, span = color.luma_scale()
-    black = round(offset if codes[0] > offset + 0.4 * span else offset + span)
-    cv2.putText(planes[0], text, (x + thick, y + high - base), _FONT, scale, (black,), thick, cv2.LINE_AA)
+    ink = offset if ground > offset + 0.4 * span else offset + span
+    covered = mask.astype(np.float32) / 255.0
+    area[:] = np.where(mask > 0, np.rint(area + (ink - area.astype(np.float32)) * covered), area).astype(luma.dtype)
 
 
 def _frame(

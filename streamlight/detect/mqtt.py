@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import time
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
+from streamlight.detect.address import split_address
 from streamlight.detect.detection import DetectionEvent
 from streamlight.detect.sink import CAPACITY, BufferedSink, Undelivered
 from streamlight.errors import ConfigError
@@ -39,20 +41,11 @@ class MqttSink(BufferedSink):
             raise ConfigError(
                 f"event sink {self.name}: needs paho-mqtt; install the extra: pip install 'streamlight[mqtt]'"
             ) from error
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname or "", parts.port
-        except ValueError as error:
-            raise ConfigError(f"event sink {self.name}: is no address ({error})") from error
-        scheme = parts.scheme.lower()
-        if scheme not in _PORTS or not host:
-            raise ConfigError(f"event sink {self.name}: expected mqtt://host/topic or mqtts://host/topic")
-        self._address = (host, port or _PORTS[scheme])
-        self._secure = scheme == "mqtts"
-        self._user = None if parts.username is None else unquote(parts.username)
-        self._password = None if parts.password is None else unquote(parts.password)
-        self._topic = unquote(parts.path.lstrip("/")) or TOPIC
-        self._qos, self._retain = _options(parts.query, self.name)
+        address = split_address(url, tuple(_PORTS))
+        self._address = (address.host, address.port or _PORTS[address.scheme])
+        self._secure, self._user, self._password = address.scheme == "mqtts", address.user, address.password
+        self._topic = unquote(address.path.lstrip("/")) or TOPIC
+        self._qos, self._retain = _options(address.query, self.name)
         if re.search(r"[+#\0]", self._topic):
             raise ConfigError(f"event sink {self.name}: a topic to publish to has no '+' and no '#'")
         self._timeout = timeout
@@ -62,14 +55,19 @@ class MqttSink(BufferedSink):
         client = self._connected()
         payload = json.dumps(event.to_json(), ensure_ascii=False, allow_nan=False)
         sent = client.publish(topic_of(self._topic, event.camera), payload, qos=self._qos, retain=self._retain)
-        try:
-            sent.wait_for_publish(self._timeout)
-            done = sent.is_published()
-        except (ValueError, RuntimeError):
-            done = False
-        if not done:
+        if not self._acknowledged(client, sent):
             self._shut()
-            raise Undelivered(f"{self.name}: the broker did not acknowledge in time")
+            raise Undelivered(f"{self.name}: the broker did not acknowledge")
+
+    def _acknowledged(self, client: Any, sent: Any) -> bool:
+        """Whether the broker confirms within the time-out; does not wait on when the connection is lost."""
+        deadline = time.monotonic() + self._timeout
+        try:
+            while not sent.is_published() and client.is_connected() and time.monotonic() < deadline:
+                sent.wait_for_publish(0.1)
+            return bool(sent.is_published())
+        except (ValueError, RuntimeError):  # refused by the client itself: its queue is full, or it is not connected
+            return False
 
     def _connected(self) -> Any:
         """The client, connected and accepted by the broker."""

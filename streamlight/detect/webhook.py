@@ -8,11 +8,10 @@ import http.client
 import json
 import ssl
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
+from streamlight.detect.address import split_address
 from streamlight.detect.detection import DetectionEvent
 from streamlight.detect.sink import CAPACITY, BufferedSink, Refused, Undelivered
-from streamlight.errors import ConfigError
 from streamlight.media.urls import redact
 
 _LATER: Final = (408, 425, 429)
@@ -42,18 +41,12 @@ class WebhookSink(BufferedSink):
 
     def __init__(self, url: str, *, timeout: float = 5.0, capacity: int = CAPACITY) -> None:
         super().__init__(url, capacity=capacity)
-        try:
-            parts = urlsplit(url)
-            self._host, self._port = parts.hostname or "", parts.port
-        except ValueError as error:
-            raise ConfigError(f"event sink {self.name}: is no address ({error})") from error
-        if parts.scheme.lower() not in ("http", "https") or not self._host:
-            raise ConfigError(f"event sink {self.name}: expected http://host/path or https://host/path")
-        self._secure = parts.scheme.lower() == "https"
-        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        address = split_address(url, ("http", "https"))
+        self._secure, self._host, self._port = address.scheme == "https", address.host, address.port
+        self._target = (address.path or "/") + (f"?{address.query}" if address.query else "")
         self._headers = {"Content-Type": "application/json", "User-Agent": "streamlight"}
-        if parts.username is not None:
-            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        if address.user is not None:
+            pair = f"{address.user}:{address.password or ''}"
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         self._timeout = timeout
         self._connection: http.client.HTTPConnection | None = None
