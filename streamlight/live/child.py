@@ -93,6 +93,7 @@ class Worker:
         from streamlight.media.frame import Frame
 
         if command["do"] == "open":
+            self.say("opening")
             self._shape = FrameShape.from_json(command["shape"])
             self._ring.lay_out(self._shape)
             self._output.open(self._shape)

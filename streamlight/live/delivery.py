@@ -102,7 +102,7 @@ class Delivery:
                 return self._drop("out_of_order")
             while (cause := self._send(frame, pts)) is not None:
                 left = deadline - time.monotonic()
-                if left <= 0 or self._closing.is_set():
+                if left <= 0 or self._closing.is_set() or self._is_hopeless():
                     return self._drop(cause)
                 self._changed.wait(left)
             self._last_pts, self._last_source = pts, frame.seconds
@@ -127,6 +127,10 @@ class Delivery:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _is_hopeless(self) -> bool:
+        fault = self._stats.fault
+        return fault is not None and fault.permanent
+
     def _drop(self, cause: str) -> bool:
         self._dropped[cause] += 1
         return False
@@ -143,12 +147,14 @@ class Delivery:
         if self._closing.is_set():
             return "closed"
         session = self._session
-        if session is None:
+        if session is None or session.failed:
             return "offline" if self._stats.state == "offline" else "connecting"
         try:
             return session.send(frame, pts, early=self._early)
         except ChildGone:
             return "offline" if session.was_live else "connecting"
+        except OSError:
+            return "no_memory"
 
     # --- the supervising thread ---
 
@@ -159,7 +165,8 @@ class Delivery:
             try:
                 child = spare or ChildProcess(self._job, slots=self._slots)
             except OSError as error:
-                spare, fault = None, Fault("other", f"no process for '{self.target}' can be started: {error.strerror}")
+                why = error.strerror or "it ended at once"
+                spare, fault = None, Fault("other", f"no process for '{self.target}' can be started: {why}")
             else:
                 # A server that is away is knocked at, with the child ready for the moment it is back.
                 away = fault is not None and (fault.reason == "refused" or fault.unreachable)
@@ -188,16 +195,15 @@ class Delivery:
         session = _Session(child, self._slots)
         with self._changed:
             self._session = session
-            if self._stats.state == "offline":
-                self._stats = dataclasses.replace(self._stats, state="connecting")
             if self._closing.is_set():
                 session.finish()
             self._changed.notify_all()
         fault: Fault | None = None
-        while fault is None and (messages := child.receive(_GLANCE)) is not None:
+        while (messages := child.receive(_GLANCE)) is not None:  # also after a fault: it may have a file to save
             for message in messages:
                 fault = self._take(session, message) or fault
-            fault = fault or self._check_progress(session)
+            stalled = self._check_progress(session)
+            fault = fault or stalled
         ending = child.reap()
         with self._changed:
             lost = session.waiting
@@ -224,6 +230,8 @@ class Delivery:
         """Act on one message of the child."""
         kind = message["say"]
         if kind == "fault":
+            with self._changed:
+                session.failed = True
             return Fault(**{name: value for name, value in message.items() if name != "say"})
         with self._changed:
             if kind in ("done", "closed"):
@@ -235,7 +243,9 @@ class Delivery:
                     self._backoff.succeeded()
             session.progress(message)
             self._changed.notify_all()
-        if kind == "live":
+        if kind == "opening":
+            self._enter("connecting")
+        elif kind == "live":
             self._went_live(message)
         elif kind in ("file", "recovered"):
             self._got_file(kind, message["path"])
@@ -285,6 +295,7 @@ class _Session:
     def __init__(self, child: ChildProcess, slots: int) -> None:
         self.child = child
         self.was_live = False
+        self.failed = False
         self.closed = False
         self.opening = False
         self.busy_since: float | None = None

@@ -16,13 +16,14 @@ class DeliveryStats:
     """What became of the frames that were offered: ``offered == written + sum(dropped.values()) + waiting``, always.
 
     Attributes:
-        state: ``idle`` no frame came yet; ``connecting``; ``live``; ``offline`` waiting to try again; ``closed``.
+        state: ``idle`` no frame came yet; ``connecting``; ``live``; ``offline`` until the next attempt; ``closed``.
         offered: Frames offered.
         written: Frames encoded and handed to the server or the disk.
         waiting: Frames on their way.
         dropped: Frames that were not taken, by cause: ``connecting`` the output was not open yet; ``offline`` there was
             none; ``slow`` encoder, server or disk did not keep up; ``new_size`` while the output was begun again;
-            ``out_of_order`` their time did not increase; ``fault`` on their way when it failed; ``closed``.
+            ``no_memory`` for pictures this large; ``out_of_order`` their time did not increase; ``fault`` on their way
+            when it failed; ``closed``.
         restarts: How often an output that was live failed, so that a new one had to be begun.
         fault: Why it is not live; None while it is.
         faults: Attempts and connections that failed so far, by reason.

@@ -13,11 +13,8 @@ from typing import Any
 
 from streamlight.live.ring import FrameRing, FrameShape
 
-_LINE = 4096
-"""Longest line that a pipe takes in one piece."""
 
-
-class ChildGone(Exception):
+class ChildGone(OSError):
     """The child does not listen any more, or has no room for another line."""
 
 
@@ -53,9 +50,13 @@ class ChildProcess:
         self._to, self._from = self._process.stdin, self._process.stdout
         self._poll = select.poll()  # unlike select(), for descriptors of any number
         self._poll.register(self._from, select.POLLIN)
-        # An empty pipe takes any line, and with few frames on their way it never fills up, unless the child is stopped.
-        self.send(job | {"slots": slots, "descriptor": self.ring.descriptor})
+        # With few frames on their way the pipe never fills up, unless the child is stopped.
         os.set_blocking(self._to.fileno(), False)
+        try:
+            self.send(job | {"slots": slots, "descriptor": self.ring.descriptor})
+        except ChildGone:
+            self.reap()
+            raise
 
     @property
     def pid(self) -> int:
@@ -80,10 +81,11 @@ class ChildProcess:
         """
         line = json.dumps(message).encode() + b"\n"
         try:
-            if self._to.write(line) != len(line):
-                raise ChildGone
+            taken = self._to.write(line) == len(line)
         except (OSError, ValueError) as error:
             raise ChildGone from error
+        if not taken:
+            raise ChildGone
 
     def receive(self, timeout: float) -> list[dict[str, Any]] | None:
         """Wait for messages, at most ``timeout`` seconds; None when the child has ended."""

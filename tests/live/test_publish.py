@@ -104,7 +104,7 @@ def test_an_rtsp_server_gets_the_picture(
     assert stats.state == "closed"
     assert (stats.restarts, stats.waiting, stats.encoder) == (0, 0, "libx264")
     assert adds_up(stats)
-    assert [event.state for event in events] == ["live", "closed"]
+    assert [event.state for event in events] == ["connecting", "live", "closed"]
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "rtmp"])

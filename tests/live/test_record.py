@@ -188,6 +188,22 @@ def test_a_dead_encoder_s_file_is_found_by_its_successor(tmp_path: Path) -> None
     assert sorted(len(packets(path)) for path in tmp_path.iterdir()) == [10, 30]
 
 
+def test_after_an_error_the_file_is_saved(tmp_path: Path) -> None:
+    """Frames that no encoder takes: what came before them is finished and named."""
+    with Recorder(tmp_path / "a.mp4", settings=QUICK) as recorder:
+        for index in range(7):
+            recorder.offer(picture(index), wait=20)
+        recorder.offer(picture(7, (20_000, 2)), wait=20)
+        deadline = time.monotonic() + 20
+        while recorder.stats.fault is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert recorder.offer(picture(8), wait=20)
+    assert adds_up(recorder.stats)
+    assert recorder.stats.dropped == {"fault": 1}
+    assert [len(packets(tmp_path / name)) for name in ("a.mp4", "a-2.mp4")] == [7, 1]
+
+
 def test_files_that_others_write_are_left_alone(tmp_path: Path) -> None:
     other = claim(str(tmp_path / "a.mp4"), 0.0)
     other.partial.write_bytes(b"growing")
