@@ -79,7 +79,7 @@ def _by_number(cause: Exception, address: Address) -> Fault:
         return Fault("not_found", f"{where} does not exist")
     if number == errno.ENODEV:
         return Fault("not_found", f"{where} is no device that can be read, or was unplugged")
-    if number in (errno.EACCES, errno.EPERM):
+    if number in (errno.EACCES, errno.EPERM) and address.kind in ("file", "device"):
         return Fault("auth", f"{where} may not be read by this user; check its permissions")
     if number == errno.ETIMEDOUT:
         return silence(address)
