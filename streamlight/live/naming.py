@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
+
 from streamlight.errors import ConfigError, MediaError
 from streamlight.media import codecs
 from streamlight.media.destination import disk_errors, publish
@@ -22,6 +24,8 @@ _GROWING = ".recording"
 """Ending of a file that is being written: ``.NAME.recording``."""
 _CONTAINERS = ("mp4", "mov", "matroska", "mpegts")
 _MOST_NAMES = 10_000
+_HEADER = 1 << 16
+"""Bytes below which a file without a picture is nothing but a header."""
 
 
 @dataclass(slots=True)
@@ -91,7 +95,8 @@ def claim(pattern: str, wall_clock: float) -> Claim:
 def recover(folder: Path) -> list[Path]:
     """Give names to the recordings in a folder that were being written when their process was killed.
 
-    They play up to their last fragment. Files that another living process writes are locked and stay as they are.
+    They play up to their last fragment. Files that another living process writes are locked and stay as they are; those
+    that hold a header and nothing else are removed.
 
     Returns:
         The files' new names.
@@ -103,14 +108,22 @@ def recover(folder: Path) -> list[Path]:
             try:
                 if not _lock(descriptor):
                     continue
-                if os.fstat(descriptor).st_size == 0:
-                    partial.unlink()
-                else:
-                    wanted = partial.with_name(partial.name.removesuffix(_GROWING)[1:])
+                wanted = partial.with_name(partial.name.removesuffix(_GROWING)[1:])
+                if _has_picture(partial):
                     found.append(_publish_under_free_name(partial, wanted))
+                elif os.fstat(descriptor).st_size < _HEADER:
+                    partial.unlink()
             finally:
                 os.close(descriptor)
     return found
+
+
+def _has_picture(path: Path) -> bool:
+    try:
+        with av.open(f"file:{path}") as container:
+            return any(packet.size for packet in container.demux(video=0))
+    except (av.error.FFmpegError, IndexError):
+        return False
 
 
 def _publish_under_free_name(partial: Path, wanted: Path) -> Path:

@@ -19,6 +19,8 @@ from streamlight.live.publish import encode_values
 
 RecordStats = DeliveryStats
 _MEGABYTE = 1_000_000
+_PAUSE = 5.0
+"""Longest wait before a disk is tried again, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,7 @@ class Recorder(Delivery):
             slots=settings.buffers,
             open_timeout=settings.stall_timeout,
             stall_timeout=settings.stall_timeout,
-            backoff=Backoff(),
+            backoff=Backoff(_PAUSE),
             early=True,
             on_change=on_change,
         )

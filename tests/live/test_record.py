@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -188,6 +189,34 @@ def test_a_dead_encoder_s_file_is_found_by_its_successor(tmp_path: Path) -> None
     assert sorted(len(packets(path)) for path in tmp_path.iterdir()) == [10, 30]
 
 
+def test_a_disk_that_takes_no_more_is_named_and_what_it_took_is_kept(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "a.mp4", settings=QUICK) as recorder:
+        recorder.offer(picture(0, (160, 120), noise=True), wait=20)
+        resource.prlimit(children()[0], resource.RLIMIT_FSIZE, (400_000, 400_000))
+        index, deadline = 1, time.monotonic() + 30
+        while recorder.stats.fault is None:
+            assert time.monotonic() < deadline
+            recorder.offer(picture(index, (160, 120), noise=True), wait=0.1)
+            index += 1
+        assert "too large" in recorder.stats.fault.message
+        written = recorder.stats.written
+        while recorder.stats.written <= written:
+            assert time.monotonic() < deadline
+            recorder.offer(picture(index, (160, 120), noise=True), wait=20)
+            index += 1
+    assert adds_up(recorder.stats)
+    assert all(len(packets(path)) > 0 for path in tmp_path.iterdir())
+    assert len(packets(tmp_path / "a.mp4")) >= 15
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_leftovers_without_a_picture_are_removed(tmp_path: Path) -> None:
+    for size, name in ((0, "a"), (1000, "b"), (100_000, "c")):
+        (tmp_path / f".{name}.mp4.recording").write_bytes(bytes(size))
+    assert recover(tmp_path) == []
+    assert os.listdir(tmp_path) == [".c.mp4.recording"]
+
+
 def test_after_an_error_the_file_is_saved(tmp_path: Path) -> None:
     """Frames that no encoder takes: what came before them is finished and named."""
     with Recorder(tmp_path / "a.mp4", settings=QUICK) as recorder:
@@ -213,7 +242,7 @@ def test_files_that_others_write_are_left_alone(tmp_path: Path) -> None:
     assert other.publish().name == "a.mp4"
 
 
-def test_a_full_disk_is_named_and_tried_again(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_named_and_tried_again(tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     folder.write_text("a file where a folder should be")
     with Recorder(folder / "a.mp4", settings=QUICK) as recorder:
