@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import logging
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
 from streamlight.cameras import CameraEntry
 from streamlight.config import Config
-from streamlight.live.delivery import Delivery, DeliveryEvent
+from streamlight.live.delivery import Delivery
+from streamlight.live.delivery_status import DeliveryEvent
 from streamlight.live.logs import log_event
 from streamlight.live.overview import DeliveryStatus
 from streamlight.live.publish import Publisher, PublishSettings
 from streamlight.live.record import Recorder, RecordSettings
+from streamlight.live.steady import SteadyRate, SteadyStats
 from streamlight.media import Frame, redact
 
 _NAME = "-%Y%m%d-%H%M%S.mp4"
 _PATIENCE = 10.0
 """Seconds to wait for room for a frame of a file that is in no hurry."""
+
+OVERTAKEN = "overtaken"
+"""Drop cause: the camera's picture came after others had been filled in for it."""
 
 Kind = Literal["publish", "record"]
 
@@ -29,32 +35,39 @@ class LaneDelivery:
         kind: What it is.
         inner: What does the work; is closed with this.
         patient: Whether frames may wait for room: those of a file that is not played at its own pace.
+        steady: What fills in pictures in front of ``inner``; closes it.
     """
 
-    def __init__(self, kind: Kind, inner: Delivery, *, patient: bool) -> None:
+    def __init__(self, kind: Kind, inner: Delivery, *, patient: bool, steady: SteadyRate | None = None) -> None:
         self._kind = kind
         self._inner = inner
+        self._steady = steady
         self._wait = _PATIENCE if patient else 0.0
 
     def offer(self, frame: Frame) -> bool:
         """Take a copy of the picture; False if it was dropped, which is counted."""
+        if self._steady is not None:
+            return self._steady.offer(frame)
         return self._inner.offer(frame, wait=self._wait)
 
     def close(self, timeout: float) -> None:
         """Finish the file or the connection."""
-        self._inner.close(timeout)
+        (self._steady or self._inner).close(timeout)
 
     def status(self) -> DeliveryStatus:
         """What became of the pictures so far."""
         stats = self._inner.stats
+        filled = self._steady.stats if self._steady is not None else SteadyStats()
+        late = {OVERTAKEN: filled.overtaken} if filled.overtaken else {}
         away = stats.fault is not None and stats.state not in ("live", "closed")
         return DeliveryStatus(
             kind=self._kind,
             target=redact(self._inner.target),
             state=stats.state,
-            offered=stats.offered,
+            offered=stats.offered + filled.overtaken,
+            filled=filled.repeated + filled.notices,
             written=stats.written,
-            dropped=dict(stats.dropped),
+            dropped=dict(stats.dropped) | late,
             restarts=stats.restarts,
             fault=stats.fault.message if away and stats.fault is not None else None,
             files=stats.files,
@@ -86,7 +99,13 @@ def deliveries_for(entry: CameraEntry, config: Config, *, patient: bool = False)
             quality=output.quality, preset=output.encoder_preset, hardware=output.hardware,
             max_bitrate=deliver.bitrate, transport=config.live.transport,
         )  # fmt: skip
-        found.append(LaneDelivery("publish", Publisher(entry.to, settings=settings, on_change=told), patient=patient))
+        publisher = Publisher(entry.to, settings=settings, on_change=told)
+        steady = None
+        if deliver.steady is not None:
+            steady = SteadyRate(
+                publisher, rate=Fraction(deliver.steady).limit_denominator(1001), fill=deliver.filler, name=entry.name
+            )
+        found.append(LaneDelivery("publish", publisher, patient=patient, steady=steady))
     if entry.record is not None:
         keep = RecordSettings(
             quality=output.quality, preset=output.encoder_preset, hardware=output.hardware,

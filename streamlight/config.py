@@ -278,8 +278,15 @@ class DeliverConfig(_Section):
         min_length=1,
         identity=False,
     )
-    steady: bool = _option(
-        False, "Publish at a steady rate, with the last good picture while a camera is away.", identity=False
+    steady: Real | None = _option(
+        None,
+        "Pictures a second to publish while a camera is away or silent. Default: none.",
+        ge=0.1,
+        le=240,
+        identity=False,
+    )
+    filler: Literal["last", "notice"] = _option(
+        "notice", "What they show: the last good picture, or soon a dark one that says so.", identity=False
     )
     bitrate: Whole | None = _option(
         None, "Kilobits a second to publish with. Default: constant quality.", ge=50, le=200_000, identity=False

@@ -17,7 +17,8 @@ class DeliveryStatus:
         kind: ``"publish"`` or ``"record"``.
         target: Address or folder, credentials redacted.
         state: As the deliverer says.
-        offered: Frames offered.
+        offered: Frames offered, those that were filled in among them.
+        filled: Pictures that were filled in while the camera was away.
         written: Frames written.
         dropped: Frames it could not take, by cause.
         restarts: How often its encoder or connection was begun again.
@@ -35,6 +36,7 @@ class DeliveryStatus:
     dropped: Mapping[str, int]
     restarts: int = 0
     fault: str | None = None
+    filled: int = 0
     files: int = 0
     encoder: str | None = None
     notes: tuple[str, ...] = ()

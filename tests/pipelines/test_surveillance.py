@@ -35,7 +35,7 @@ def check_account(report: LiveReport) -> None:
         assert frames["in"] == frames["out"] + sum(camera["dropped"].values())
         assert camera["latency"]["count"] == frames["out"]
         for delivery in camera["delivery"]:
-            assert delivery["offered"] == frames["out"]
+            assert delivery["offered"] == frames["out"] + delivery["filled"]
             assert delivery["offered"] == delivery["written"] + sum(delivery["dropped"].values())
 
 
@@ -190,6 +190,33 @@ def test_an_rtsp_camera_is_read_enhanced_and_published(rtsp_server, tmp_path: Pa
     assert report.cameras[0]["delivery"][0]["written"] > 0
     (kept,) = tmp_path.glob("*")
     assert len(read_luma(kept)) > 0
+
+
+def test_a_steady_picture_goes_on_when_the_camera_is_away(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "a.mp4", frames=8)
+    stop = threading.Event()
+    entries = [
+        CameraEntry(str(clip), "short", to=str(tmp_path / "hls" / "index.m3u8")),
+        CameraEntry("rtsp://127.0.0.1:1/x", "never"),
+    ]
+    timer = threading.Timer(30, stop.set)
+    timer.start()
+
+    def watch(run: LiveRun) -> None:
+        def wait() -> None:
+            while not stop.wait(0.05):
+                delivery = run.status().cameras[0].delivery[0]
+                if delivery.filled >= 10 and delivery.written >= 8:
+                    stop.set()
+
+        threading.Thread(target=wait, daemon=True).start()
+
+    report = run_live(entries, load_config(values=QUICK | {"steady": 10}), stop=stop, on_start=watch)
+    timer.cancel()
+    check_account(report)
+    delivery = report.camera("short")["delivery"][0]
+    assert delivery["filled"] >= 10
+    assert delivery["written"] > report.camera("short")["frames"]["out"]
 
 
 def test_the_rungs_of_a_model_end_in_the_picture_as_it_came() -> None:
