@@ -49,11 +49,13 @@ def main() -> None:
 
 
 def _listen(commands: queue.SimpleQueue[dict[str, Any] | None]) -> None:
-    for line in sys.stdin.buffer:
-        commands.put(json.loads(line))
-    if hasattr(signal, "alarm"):
-        signal.alarm(_LAST_WORDS)
-    commands.put(None)
+    try:
+        for line in sys.stdin.buffer:
+            commands.put(json.loads(line))
+    finally:  # also when the parent was killed in the middle of a line
+        if hasattr(signal, "alarm"):
+            signal.alarm(_LAST_WORDS)
+        commands.put(None)
 
 
 class Worker:
@@ -126,6 +128,10 @@ class Worker:
             # Settings and devices do not get better by trying again.
             reason = "codec" if isinstance(error, DeviceError) else "other"
             self.say("fault", reason=reason, message=redact(error), permanent=True, unreachable=False)
+        elif address is not None and isinstance(error, av.error.ProtocolNotFoundError):
+            scheme = address.url.partition("://")[0]
+            message = f"'{address.shown}': this build of FFmpeg cannot publish to {scheme} addresses; use rtsp or rtmp"
+            self.say("fault", reason="other", message=message, permanent=True, unreachable=False)
         elif address is not None and isinstance(error, (OSError, av.error.FFmpegError)):
             fault = classify(error, address)
             self.say("fault", **dataclasses.asdict(fault))

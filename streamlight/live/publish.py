@@ -61,7 +61,8 @@ class Publisher(Delivery):
 
     Args:
         url: ``rtsp(s)://``, ``rtmp(s)://``, ``srt://``, ``udp://``, ``tcp://`` (MPEG-TS), or a file whose name ends in
-            ``.m3u8``: its folder receives HLS segments, and is made if need be.
+            ``.m3u8``: its folder receives HLS segments, and is made if need be. SRT needs an FFmpeg that has it (PyAV's
+            wheels do not); without, the publisher stays offline and says so.
         settings: How.
         sample_aspect: Pixel aspect ratio; None when unknown.
         rate: Nominal frame rate, for rate control only.

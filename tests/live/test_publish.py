@@ -332,6 +332,17 @@ def test_settings_that_no_encoder_takes_are_not_tried_again(
     assert not children()
 
 
+def test_a_protocol_that_this_ffmpeg_lacks_is_named(published: Callable[..., Publisher]) -> None:
+    with pytest.raises(av.error.ProtocolNotFoundError):  # else there is something to test with
+        av.open("srt://127.0.0.1:9", timeout=1)
+    feed = Feed(published("srt://127.0.0.1:9"))
+    stats = feed.until(lambda stats: stats.fault is not None)
+    assert stats.fault is not None
+    assert stats.fault.permanent
+    assert "srt" in stats.fault.message
+    assert stats.state == "offline"
+
+
 def test_a_child_outlives_nothing(tmp_path: Path) -> None:
     """A killed parent's child finishes what it has, and ends."""
     code = (

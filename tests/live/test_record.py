@@ -20,8 +20,9 @@ import pytest
 from streamlight.errors import ConfigError
 from streamlight.live import DeliveryEvent, Recorder, RecordSettings
 from streamlight.live.naming import claim, recover
-from streamlight.media import open_source
-from tests.live.test_publish import adds_up, children, picture
+from streamlight.live.ring import FrameShape
+from streamlight.media import ColorSpec, Frame, open_source
+from tests.live.test_publish import BASE, adds_up, children, picture
 
 QUICK = RecordSettings(preset="ultrafast", segment_seconds=None, key_interval=0.5)
 
@@ -113,6 +114,31 @@ def test_another_size_begins_another_file(tmp_path: Path) -> None:
     assert recorder.stats.written == 20
     counts = [(len(found := packets(tmp_path / name)), found[0].stream.width) for name in ("a.mp4", "a-2.mp4")]
     assert counts == [(12, 64), (8, 98)]
+
+
+@pytest.mark.parametrize(
+    ("size", "color"),
+    [
+        ((65, 49), ColorSpec(tags=(5, 1, 6, 6), matrix="bt470bg")),
+        ((64, 48), ColorSpec(chroma="400", range="full", tags=(2, 2, 2, 2))),
+        ((64, 48), ColorSpec(chroma="422", bit_depth=10, tags=(1, 2, 1, 1), range="full")),
+    ],
+    ids=["odd", "grey", "deep"],
+)
+def test_other_pictures_than_the_usual(size: tuple[int, int], color: ColorSpec, tmp_path: Path) -> None:
+    shape = FrameShape(*size, color)
+    luma, neutral = color.peak // 3, 1 << color.bit_depth - 1
+    planes = [np.full(lay, neutral if number else luma, color.dtype) for number, lay in enumerate(shape.planes())]
+    with Recorder(tmp_path / "a.mkv", settings=QUICK) as recorder:
+        for index in range(3):
+            assert recorder.offer(Frame(tuple(planes), color, index * 3000, BASE), wait=20)
+    with open_source(tmp_path / "a.mkv") as source:
+        frames = list(source.frames())
+    assert len(frames) == 3
+    found = frames[0].color
+    assert (found.bit_depth, found.range) == (color.bit_depth, color.range)
+    assert abs(np.median(frames[0].planes[0]) - luma) <= 2
+    assert abs(np.median(frames[0].planes[1]) - neutral) <= 2
 
 
 RECORDING = """
