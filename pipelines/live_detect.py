@@ -17,6 +17,8 @@ from streamlight.live.logs import log_event
 from streamlight.media import Frame
 
 BUSY = "detector busy"
+_GAP = 3.0
+"""Seconds without a picture after which a detector that remembers begins anew."""
 
 
 class DetectWorker:
@@ -34,6 +36,7 @@ class DetectWorker:
         self.observer = observer
         self._interval = interval
         self._due: dict[str, float] = {}
+        self._away: set[str] = set()
         self._waiting: dict[Lane, tuple[Frame, tuple[np.ndarray, ...]]] = {}
         self._changed = threading.Condition()
         self._closed = False
@@ -54,6 +57,9 @@ class DetectWorker:
         last = self._due.get(lane.name)
         if last is not None and 0.0 <= now - last < self._interval:
             return
+        if last is not None and not 0.0 <= now - last <= _GAP:
+            with self._changed:
+                self._away.add(lane.name)
         self._due[lane.name] = now
         with self._changed:
             if lane in self._waiting:
@@ -91,6 +97,11 @@ class DetectWorker:
                 self.skipped[f"failed ({type(error).__name__})"] += 1
 
     def _look(self, lane: Lane, frame: Frame, before: tuple[np.ndarray, ...]) -> None:
+        with self._changed:
+            was_away = lane.name in self._away
+            self._away.discard(lane.name)
+        if was_away:
+            self.observer.forget(lane.name)  # what it saw before tells nothing about now
         raw = replace(frame, planes=before)
         events = [self.observer.before(raw, camera=lane.name), self.observer.after(frame, camera=lane.name)]
         seen: list[DetectionEvent] = [event for event in events if event is not None]

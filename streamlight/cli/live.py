@@ -27,6 +27,9 @@ def command(
     A camera is an address (rtsp://, rtmp://, srt://, http:// and the like), a device (/dev/video0) or, with --realtime,
     a file. Ctrl-C or SIGTERM ends it: recordings are closed so that they play, and the report says what was dropped.
     """
+    from streamlight.cli._title import hide_credentials
+
+    hide_credentials()  # before the seconds that loading takes
     from streamlight.cli._live import run_cameras
 
     _console.check_json_target(json_target)

@@ -14,8 +14,9 @@ from streamlight.errors import ConfigError, MediaError
 from streamlight.live.metrics import check_metrics, render_metrics
 from streamlight.live.overview import LiveStatus
 
-STUCK_AFTER: Final = 15.0
-"""Seconds without a turn of the enhancing thread after which the process is of no use any more."""
+STUCK_AFTER: Final = 60.0
+"""Seconds without a turn of the enhancing thread after which the process is of no use any more; a large model may work
+on one picture for many."""
 
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 

@@ -196,6 +196,7 @@ class SlowDetector:
     def __init__(self, seconds: float = 0.0, *, fails: bool = False) -> None:
         self.seconds, self.fails = seconds, fails
         self.seen: list[tuple[str, int]] = []
+        self.forgotten: list[str] = []
 
     def __call__(self, frame, *, camera: str = "") -> list[Detection]:
         time.sleep(self.seconds)
@@ -207,7 +208,9 @@ class SlowDetector:
     def describe(self) -> dict:
         return {"kind": "slow"}
 
-    def forget(self, camera: str) -> None: ...
+    def forget(self, camera: str) -> None:
+        self.forgotten.append(camera)
+
     def close(self) -> None: ...
 
 
@@ -239,6 +242,19 @@ def test_the_detector_sees_no_more_than_its_rate_and_its_failures_are_counted() 
     worker.close(5.0)
     assert account(rig) == (9, 9, {})
     assert worker.skipped["failed (ValueError)"] + worker.skipped[BUSY] == 3
+
+
+def test_a_camera_that_was_away_begins_anew_for_the_detector() -> None:
+    detector = SlowDetector()
+    worker = DetectWorker(Observer(detector), interval=0.0)
+    rig = Rig([rung(FakeEnhancer())], "a", detect=worker)
+    rig.start()
+    for count, number in enumerate((0, 1, 500), start=1):
+        rig.cameras[0].put(picture(number))
+        rig.wait_for(lambda count=count: len(detector.seen) == count)
+    rig.finish()
+    worker.close(5.0)
+    assert detector.forgotten == ["a/raw", "a/enhanced"]
 
 
 def test_boxes_are_drawn_on_what_is_handed_over_and_not_on_what_the_detector_sees() -> None:

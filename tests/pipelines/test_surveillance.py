@@ -239,3 +239,24 @@ def test_wrong_use_is_named(tmp_path: Path) -> None:
         run_live([CameraEntry("a.mp4", "x")], load_config(values={"detect": "cats"}))
     with pytest.raises(ConfigError, match=r"'\.txt' names no container"):
         run_live([CameraEntry("a.mp4", "x", record=str(tmp_path / "a.txt"))])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows what can be overwritten")
+def test_passwords_do_not_stand_in_the_process_list() -> None:
+    urls = ["rtsp://anna:s3cret@127.0.0.1:1/x?a=b", "rtsp://plain.example/x", "rtsp://bob@with:at@sign@127.0.0.1:2/y"]
+    code = (
+        "import sys, pathlib\n"
+        "from streamlight.cli._title import hide_credentials\n"
+        "print(hide_credentials())\n"
+        "print(pathlib.Path('/proc/self/cmdline').read_bytes().split(b'\\0'))\n"
+        "print(sys.argv[1:])\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, *urls], capture_output=True, text=True, timeout=60)
+    hidden, shown, kept = run.stdout.splitlines()
+    assert hidden == "True", run.stderr
+    assert not any(secret in shown for secret in ("anna", "s3cret", "bob", "sign@"))
+    assert "rtsp://***********@127.0.0.1:1/x?a=b" in shown
+    assert "rtsp://plain.example/x" in shown
+    assert kept == str(urls)
+    run = subprocess.run([sys.executable, "-c", code, urls[1]], capture_output=True, text=True, timeout=60)
+    assert run.stdout.startswith("False")
