@@ -25,8 +25,8 @@ _SETTLED = 1.5
 class Faults:
     """One camera that is made to fail in known ways."""
 
-    def __init__(self, server: RtspServer, folder: Path, generator: random.Random) -> None:
-        self._server, self._generator = server, generator
+    def __init__(self, server: RtspServer, folder: Path, generator: random.Random, *, frozen: float) -> None:
+        self._server, self._generator, self._frozen = server, generator, frozen
         self._clips = {size: camera_clip(folder, size) for size in (SIZE, OTHER_SIZE)}
         self.size = SIZE
 
@@ -40,7 +40,7 @@ class Faults:
                 server.start()
             case "freeze":
                 server.freeze()
-                time.sleep(FROZEN)
+                time.sleep(self._frozen)
                 server.thaw()
             case "restart":
                 server.restart()
@@ -77,7 +77,7 @@ def recovery(run: LiveProcess, camera: str, back: float, size: tuple[int, int], 
     return run.account.alive_since(camera, back, rate=RATE, size=size) - back
 
 
-def faults(folder: Path, *, count: int, seed: int, progress: Progress) -> list[Row]:
+def faults(folder: Path, *, count: int, seed: int, progress: Progress, frozen: float = FROZEN) -> list[Row]:
     """``count`` faults of five kinds in random order, of a camera that is published and recorded meanwhile."""
     generator = random.Random(seed)
     order = [KINDS[i % len(KINDS)] for i in range(count)]
@@ -91,7 +91,7 @@ def faults(folder: Path, *, count: int, seed: int, progress: Progress) -> list[R
         RtspServer(mounts=(), record=("enhanced",), record_to=kept) as media,
         LiveProcess([entry("gate", camera, to=media.url("enhanced"), record=recorded)]) as run,
     ):
-        acts = Faults(camera, folder, generator)
+        acts = Faults(camera, folder, generator, frozen=frozen)
         run.wait_for_frames("gate", 2 * RATE)
         media.wait_for(lambda status: status["record"]["enhanced"]["frames"] > 0)
         for number, kind in enumerate(order, 1):

@@ -80,6 +80,7 @@ class LiveProcess:
 
     Attributes:
         account: What it told so far; grows while it runs.
+        errors: The last lines of its log.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class LiveProcess:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self._errors: list[str] = []
+        self.errors: list[str] = []
         self._threads = [threading.Thread(target=task, daemon=True) for task in (self._read, self._read_errors)]
         for thread in self._threads:
             thread.start()
@@ -209,7 +210,7 @@ class LiveProcess:
                 raise MediaError(f"the live run failed: {value or self._why()}")
 
     def _why(self) -> str:
-        return (self._errors or [f"exit code {self._process.poll()}"])[-1]
+        return (self.errors or [f"exit code {self._process.poll()}"])[-1]
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -230,4 +231,4 @@ class LiveProcess:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             if line.strip():
-                self._errors = [*self._errors[-40:], line.strip()]
+                self.errors = [*self.errors[-40:], line.strip()]
