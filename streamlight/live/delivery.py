@@ -96,7 +96,6 @@ class Delivery:
         """
         deadline = time.monotonic() + wait
         with self._changed:
-            self._stats = dataclasses.replace(self._stats, offered=self._stats.offered + 1)
             pts = self._stamp(frame)
             if pts is None:
                 return self._drop("out_of_order")
@@ -106,6 +105,7 @@ class Delivery:
                     return self._drop(cause)
                 self._changed.wait(left)
             self._last_pts, self._last_source = pts, frame.seconds
+            self._count_offer()
             return True
 
     def close(self, timeout: float = 5.0) -> None:
@@ -131,7 +131,12 @@ class Delivery:
         fault = self._stats.fault
         return fault is not None and fault.permanent
 
+    def _count_offer(self) -> None:
+        """Only when it is decided what becomes of the frame, so that the account is right at every moment."""
+        self._stats = dataclasses.replace(self._stats, offered=self._stats.offered + 1)
+
     def _drop(self, cause: str) -> bool:
+        self._count_offer()
         self._dropped[cause] += 1
         return False
 
