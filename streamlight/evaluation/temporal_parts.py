@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Final
 
 import numpy as np
@@ -30,7 +30,12 @@ SETTLED: Final = 250
 """Frames, ten seconds, after which exposures have settled and drift begins; a third of a shorter scene."""
 
 FULL: Final = (1920, 1080)
-FULL_FRAMES: Final = 4
+COLD_STEPS: Final = 25
+
+KEYED: Final = 4
+"""Frames from one key frame to the next where there are some."""
+
+FULL_FRAMES: Final = 2 * KEYED
 
 
 def cut_row(subject: Subject) -> Row:
@@ -94,9 +99,9 @@ def warm_rows(subject: Subject, clips: Sequence[PairedClip]) -> list[Row]:
         clips: To measure on.
     """
     found: dict[str, tuple[float, float]] = {}
-    for name, values, anew in (("cold", COLD, True), ("warm", WARM, False)):
+    for name, anew in (("cold", True), ("warm", False)):
         psnr, seconds = [], []
-        with closing(subject.open(temperature=1.0, **values)) as enhancer:
+        with closing(subject.open(temperature=1.0, steps=COLD_STEPS)) as enhancer:
             for clip in clips:
                 made = enhance_frames(enhancer, clip.dark, mode=subject.mode, anew=anew)
                 seconds += made.seconds
@@ -108,10 +113,6 @@ def warm_rows(subject: Subject, clips: Sequence[PairedClip]) -> list[Row]:
         Row("warm", subject.label, after, before, note),
         Row("warm_speed", subject.label, fast, slow, note),
     ]
-
-
-COLD: Final = {"steps": 25}
-WARM: Final = {"steps": 25}
 
 
 def full_clip(tell: Tell) -> PairedClip:
@@ -128,26 +129,22 @@ def guided_rows(subject: Subject, clip: PairedClip, *, tell: Tell) -> list[Row]:
         clip: From :func:`full_clip`.
         tell: Told what is being done.
     """
-    tell(f"{subject.label}: guided, {clip.size}")
     values = {"temperature": 1.0} if subject.samples else {}
-    with closing(subject.open(mode="guided", **values)) as enhancer:
-        guided = enhance_frames(enhancer, clip.dark, mode="guided")
     tell(f"{subject.label}: direct, {clip.size}")
     with closing(subject.open(mode="direct", **values)) as enhancer:
         enhance_frames(enhancer, [_corner(clip.dark[0])], mode="direct")  # what is prepared once is no frame's time
         direct = enhance_frames(enhancer, clip.dark[-1:], mode="direct")
-    note = f"{clip.size}, frame {len(clip.dark)} of a stream; direct: that frame by itself"
-    fast, slow = 1.0 / median(guided.seconds[1:]), 1.0 / direct.seconds[0]
-    return [
-        Row(
-            "guided",
-            subject.label,
-            fidelity(guided.frames[-1:], clip.clean[-1:]),
-            fidelity(direct.frames, clip.clean[-1:]),
-            note,
-        ),
-        Row("guided_speed", subject.label, fast, slow, note),
-    ]
+    before, slow = fidelity(direct.frames, clip.clean[-1:]), 1.0 / direct.seconds[0]
+    count = len(clip.dark)
+    rows = []
+    for key, interval in (("guided", 1), ("keyed", KEYED)):
+        tell(f"{subject.label}: guided, {clip.size}, a key frame in {interval}")
+        with closing(subject.open(mode="guided", keyframe_interval=interval, **values)) as enhancer:
+            guided = enhance_frames(enhancer, clip.dark, mode="guided")
+        after, fast = fidelity(guided.frames[-1:], clip.clean[-1:]), 1.0 / fmean(guided.seconds[-KEYED:])
+        note = f"{clip.size}, frame {count} of a stream, time of {KEYED} frames; direct: that frame by itself"
+        rows += [Row(key, subject.label, after, before, note), Row(f"{key}_speed", subject.label, fast, slow, note)]
+    return rows
 
 
 def fidelity(frames: Sequence[Frame], clean: Sequence[Frame]) -> float:
