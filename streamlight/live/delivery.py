@@ -164,26 +164,38 @@ class Delivery:
     # --- the supervising thread ---
 
     def _supervise(self) -> None:
-        spare: ChildProcess | None = None
+        child: ChildProcess | None = None
         fault: Fault | None = None
         while not self._closing.is_set():
-            try:
-                child = spare or ChildProcess(self._job, slots=self._slots)
-            except OSError as error:
-                why = error.strerror or "it ended at once"
-                spare, fault = None, Fault("other", f"no process for '{self.target}' can be started: {why}")
-            else:
-                # A server that is away is knocked at, with the child ready for the moment it is back.
-                away = fault is not None and (fault.reason == "refused" or fault.unreachable)
-                knock = faults.probe(self._address) if away and self._address is not None else None
-                spare, fault = (None, self._attend(child)) if knock is None else (child, knock)
+            fault, child = self._attempt(child, fault)
             if fault is None or self._closing.is_set():
                 continue
             self._went_offline(fault)
+            if child is None and not fault.permanent:
+                child = self._start()  # is ready when the pause is over
             self._closing.wait(None if fault.permanent else self._backoff.delay(fault.reason))
-        if spare is not None:
-            spare.reap()
+        if child is not None:
+            child.reap()
         self._enter("closed")
+
+    def _start(self) -> ChildProcess | None:
+        try:
+            return ChildProcess(self._job, slots=self._slots)
+        except OSError:
+            return None
+
+    def _attempt(self, child: ChildProcess | None, last: Fault | None) -> tuple[Fault | None, ChildProcess | None]:
+        """Deliver for as long as it goes well; returns what ended it, and the child if it is unused."""
+        child = child or self._start()
+        if child is None:
+            return Fault("other", f"no process for '{self.target}' can be started; is there memory?"), None
+        away = last is not None and (last.reason == "refused" or last.unreachable)
+        if away and self._address is not None:
+            # A server that is away is knocked at, with the child ready for the moment it is back.
+            knock = faults.probe(self._address)
+            if knock is not None:
+                return knock, child
+        return self._attend(child), None
 
     def _went_offline(self, fault: Fault) -> None:
         with self._changed:

@@ -59,7 +59,7 @@ class Feed:
         self.longest = max(self.longest, time.perf_counter() - begun)
         return taken
 
-    def until(self, condition: Callable[[DeliveryStats], bool], *, timeout: float = 30.0) -> DeliveryStats:
+    def until(self, condition: Callable[[DeliveryStats], bool], *, timeout: float = 60.0) -> DeliveryStats:
         deadline = time.monotonic() + timeout
         while not condition(stats := self.taker.stats):
             assert time.monotonic() < deadline, stats
