@@ -22,7 +22,7 @@ from streamlight.detect import Detector, EventSink, Observer, load_detector
 from streamlight.engine import Pipeline, Report, Stage
 from streamlight.enhance import Enhancer
 from streamlight.errors import ConfigError, MediaError
-from streamlight.media import Frame, list_inputs, open_source, redact
+from streamlight.media import Frame, list_inputs, open_source, probe, redact
 from streamlight.temporal import StreamState
 
 __all__ = ["DetectReport", "Progress", "detect_files", "detector_for"]
@@ -205,6 +205,7 @@ class _Work:
                 raise self._job.problem
             if self._drawn:
                 assert self._enhancer is not None
+                self._observer.turns = probe(self._job.source).rotation // 90 % 4
                 watched = ObservedEnhancer(self._enhancer, self._observer, camera=self._camera)
                 run_job(
                     self._job.source, self._job.destination, self._config, watched, self.report,
@@ -242,6 +243,7 @@ class _Work:
             max_damaged=settings.max_damaged,
             threads=settings.decoder_threads,
         ) as source:
+            self._observer.turns = source.info.rotation // 90 % 4
             meter = ProgressMeter(tell, source.info, start=settings.start, end=settings.end)
             enhancer = self._enhancer
             state = None if enhancer is None else enhancer.new_state()

@@ -122,7 +122,11 @@ class Detector(Protocol):
     names: Sequence[str]
 
     def __call__(self, frame: Frame, *, camera: str = "") -> list[Detection]:
-        """What is in the frame, best first. The planes are only read."""
+        """What is in the frame, best first. The planes are only read.
+
+        ``notes["turns"]`` of a frame says by how many quarter turns counter-clockwise it is brought upright, 0 if it is
+        not there; boxes are in the frame as it lies.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:

@@ -91,7 +91,8 @@ class OnnxDetector:
 
     def __call__(self, frame: Frame, *, camera: str = "") -> list[Detection]:
         """What is in the frame, best first; boxes in its pixels."""
-        placement = Placement.of((frame.width, frame.height), self._size, self._layout.fit)
+        size, turns = (frame.width, frame.height), int(frame.notes.get("turns", 0))
+        placement = Placement.of(size, self._size, self._layout.fit, turns=turns)
         outputs = self._run(self._layout.feed(placed_picture(frame, placement)))
         found = read_outputs(self._layout, outputs, self._size, decoded=self._decoded)
         boxes = placement.to_source(found.boxes)

@@ -45,6 +45,7 @@ class Observer:
         looks: Frames that were looked at, by picture.
         found: Detections, by picture.
         labels: Detections by picture and label, for reports.
+        turns: Quarter turns counter-clockwise that bring the frames upright; may be set at any time.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Observer:
         self._sinks = tuple(sinks)
         self._on, self._interval, self._draw = on, interval, draw
         self._empty, self._patience = empty, patience
+        self.turns = 0
         self._cameras: dict[str, _Camera] = {}
         self.looks: Counter[str] = Counter()
         self.found: Counter[str] = Counter()
@@ -116,6 +118,8 @@ class Observer:
         }
 
     def _look(self, frame: Frame, state: _Camera, camera: str, on: Picture, *, show: bool) -> DetectionEvent:
+        if self.turns:
+            frame.notes["turns"] = self.turns
         # The two pictures are two streams to a detector that remembers.
         found = self.detector(frame, camera=f"{camera}/{on}")
         self.looks[on] += 1

@@ -23,45 +23,57 @@ class Placement:
     """Where in a network's input the picture lies.
 
     Attributes:
-        source: Width and height of the source picture.
+        source: Width and height of the source picture, as it is coded.
         target: Width and height of the input.
         inner: Width and height of the picture in the input.
         offset: Its left and upper edge there.
+        turns: Quarter turns counter-clockwise that bring the source picture upright.
     """
 
     source: tuple[int, int]
     target: tuple[int, int]
     inner: tuple[int, int]
     offset: tuple[int, int]
+    turns: int = 0
 
     @classmethod
-    def of(cls, source: tuple[int, int], target: tuple[int, int], fit: Fit) -> Placement:
-        """Fit a picture of size ``source`` into an input of size ``target``."""
+    def of(cls, source: tuple[int, int], target: tuple[int, int], fit: Fit, *, turns: int = 0) -> Placement:
+        """Fit a picture of size ``source`` into an input of size ``target``, upright."""
         if fit == "stretch":
-            return cls(source, target, target, (0, 0))
-        scale = min(target[0] / source[0], target[1] / source[1])
+            return cls(source, target, target, (0, 0), turns)
+        width, height = source[:: -1 if turns % 2 else 1]
+        scale = min(target[0] / width, target[1] / height)
         whole = int if fit == "corner" else round
         inner = (
-            min(target[0], max(1, whole(source[0] * scale + 1e-6))),
-            min(target[1], max(1, whole(source[1] * scale + 1e-6))),
+            min(target[0], max(1, whole(width * scale + 1e-6))),
+            min(target[1], max(1, whole(height * scale + 1e-6))),
         )
         offset = (0, 0) if fit == "corner" else ((target[0] - inner[0]) // 2, (target[1] - inner[1]) // 2)
-        return cls(source, target, inner, offset)
+        return cls(source, target, inner, offset, turns)
 
     def to_source(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes ``(N, 4)`` in pixels of the input as boxes in pixels of the source, clipped to it."""
-        offset = np.array([*self.offset, *self.offset], np.float32)
-        scale = np.array([self.source[0] / self.inner[0], self.source[1] / self.inner[1]] * 2, np.float32)
-        limit = np.array([*self.source, *self.source], np.float32)
-        return np.clip((boxes - offset) * scale, 0.0, limit)
+        wide, high = self.source
+        upright = self.source[:: -1 if self.turns % 2 else 1]
+        scale = np.array([upright[0] / self.inner[0], upright[1] / self.inner[1]] * 2, np.float32)
+        left, top, right, bottom = ((boxes - np.array([*self.offset, *self.offset], np.float32)) * scale).T
+        turned = {
+            0: (left, top, right, bottom),
+            1: (wide - bottom, left, wide - top, right),
+            2: (wide - right, high - bottom, wide - left, high - top),
+            3: (top, high - right, bottom, high - left),
+        }[self.turns % 4]
+        return np.clip(np.stack(turned, axis=1), 0.0, np.array([wide, high, wide, high], np.float32))
 
 
 def placed_picture(frame: Frame, placement: Placement) -> np.ndarray:
-    """The frame as an RGB picture ``(H, W, 3)`` float32, [0, 1], laid into a network's input on grey."""
+    """The frame as an upright RGB picture ``(H, W, 3)`` float32, [0, 1], laid into a network's input on grey."""
     width, height = placement.target
     picture = np.full((height, width, 3), FILL / 255.0, np.float32)
     left, top = placement.offset
-    picture[top : top + placement.inner[1], left : left + placement.inner[0]] = small_rgb(frame, placement.inner)
+    inner = placement.inner
+    small = np.rot90(small_rgb(frame, inner[:: -1 if placement.turns % 2 else 1]), placement.turns)
+    picture[top : top + inner[1], left : left + inner[0]] = small
     return picture
 
 

@@ -76,6 +76,24 @@ def test_grey_planes_hold_no_colours(tmp_path):
     assert detector(paint(blank(WIDTH, HEIGHT, ColorSpec(chroma="400")), SQUARE, RED)) == []
 
 
+@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("layout", ["yolox", "yolov8", "detr"])
+def test_a_picture_that_lies_on_its_side_is_seen_upright(tmp_path, layout, turns):
+    detector = OnnxDetector(LAYOUTS[layout](tmp_path / "m.onnx"), names=["red", "blue"])
+    upright = scene(SPECS[3])
+    planes = tuple(np.ascontiguousarray(np.rot90(plane, -turns)) for plane in upright.planes)
+    lying = Frame(planes, SPECS[3], pts=0, time_base=upright.time_base, notes={"turns": turns})
+    wanted, found = detector(upright), detector(lying)
+    assert len(wanted) == len(found) >= 2
+    for one in wanted:
+        mask = np.zeros((HEIGHT, WIDTH), bool)
+        left, top, right, bottom = map(round, one.box)
+        mask[top:bottom, left:right] = True
+        rows, columns = np.nonzero(np.rot90(mask, -turns))
+        box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        assert any(two.label == one.label and np.abs(np.array(two.box) - box).max() < 1.0 for two in found), box
+
+
 def test_odd_sizes_and_boxes_inside_the_picture(tmp_path):
     detector = OnnxDetector(graphs.yolox(tmp_path / "m.onnx"), names=["red", "blue"], threshold=0.05)
     frame = paint(blank(101, 57, SPECS[0]), (0, 0, 101, 57), RED)
