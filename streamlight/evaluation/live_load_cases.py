@@ -14,6 +14,7 @@ from streamlight.evaluation.live_process import LiveProcess
 from streamlight.evaluation.live_rows import (
     Progress,
     Row,
+    age,
     camera_clip,
     causes,
     percentiles,
@@ -47,6 +48,7 @@ def latency(folder: Path, *, seconds: float, progress: Progress) -> list[Row]:
         note = f"rung {report['ladder']['rung']}, {report['ladder']['steps_down']} steps down; "
         note += f"{share(account)}; dropped of all: {causes(account)}"
         rows += [Row(case, f"latency {key}", found[key], "ms", most=250 if key == "p95" else None) for key in found]
+        rows += age(case, frames)
         rows.append(Row(case, "frames handed over", rate_of(frames), "fps", note=note))
         if published:
             delivery = account["delivery"][0]
@@ -75,6 +77,7 @@ def overload(folder: Path, *, seconds: float, progress: Progress) -> list[Row]:
         Row(case, "sent by the camera", rate, "fps", note=f"{OVERLOAD} times as much"),
         *(Row(case, f"latency {key}", found[key], "ms") for key in ("p50", "p95", "p99")),
         Row(case, "latency max", found["max"], "ms", most=MAX_LATENCY, note=f"--max-latency {MAX_LATENCY}"),
+        *age(case, frames),
         Row(case, "frames handed over", rate_of(frames), "fps", note=f"rung {report['ladder']['rung']}, {steps}"),
         Row(case, "share of frames dropped", sum(account["dropped"].values()) / max(total["in"], 1)),
         Row(case, "frames not accounted for", abs(unaccounted(account)), most=0, note=note),

@@ -28,12 +28,14 @@ class Seen:
         pts: Its timestamp, 1/90000 s.
         size: Its width and height.
         latency: Seconds since its packet was read.
+        age: Seconds since the camera took it, by the camera's clock (the same machine's here); None if it did not say.
     """
 
     at: float
     pts: int
     size: tuple[int, int]
     latency: float
+    age: float | None = None
 
 
 @dataclass(slots=True)
@@ -217,8 +219,8 @@ class LiveProcess:
         for line in self._process.stdout:
             for kind, value in json.loads(line).items():
                 if kind == "frame":
-                    name, at, pts, width, height, latency = value
-                    self.account.frames.setdefault(name, []).append(Seen(at, pts, (width, height), latency))
+                    name, at, pts, width, height, latency, age = value
+                    self.account.frames.setdefault(name, []).append(Seen(at, pts, (width, height), latency, age))
                 elif kind == "looked":
                     self.account.looked.setdefault(value[0], []).append(value[1])
                 elif kind == "usage":

@@ -80,6 +80,15 @@ def percentiles(frames: Sequence[Seen]) -> dict[str, float]:
     return found | {"max": max(values)}
 
 
+def age(case: str, frames: Sequence[Seen]) -> list[Row]:
+    """How old pictures are when they are handed over, by the camera's own clock; no row where no camera told."""
+    ages = [1e3 * frame.age for frame in frames if frame.age is not None]
+    if not ages:
+        return []
+    note = "since the camera sent it, by its clock (RTCP): buffers of the network and of libav included"
+    return [Row(case, "age of a picture p95", float(np.percentile(ages, 95)), "ms", note=note)]
+
+
 def rate_of(frames: Sequence[Seen]) -> float:
     """Frames a second, from their number and span."""
     return (len(frames) - 1) / (frames[-1].at - frames[0].at) if len(frames) > 1 else 0.0

@@ -146,8 +146,9 @@ def run(order: dict[str, Any], printer: _Printer) -> dict[str, Any]:
     from streamlight.pipelines.surveillance import run_live
 
     def on_frame(name: str, frame: Frame) -> None:
-        now = time.monotonic()
-        printer.say("frame", [name, now, frame.pts, frame.width, frame.height, now - frame.arrival])
+        now, taken = time.monotonic(), frame.notes.get("wall_clock")
+        age = None if taken is None else time.time() - taken
+        printer.say("frame", [name, now, frame.pts, frame.width, frame.height, now - frame.arrival, age])
 
     config = load_config(preset=order.get("preset"), values=order.get("values"))
     detector = _Watched(order["detect"], printer) if order.get("detect") else None
