@@ -50,7 +50,8 @@ class Layout:
         bgr: Whether blue comes first.
         scale: Range of the input: 0…255, 0…1, or with the mean and deviation of ImageNet.
         strides: Of the grids, where there are any.
-        softmax: Whether the class scores compete and the last of them means "nothing there".
+        softmax: Whether the class scores compete.
+        spare: Whether the last class means "nothing there".
         turned: Whether a row of the output is a box (and not a column).
     """
 
@@ -62,6 +63,7 @@ class Layout:
     scale: Scale = "1"
     strides: tuple[int, ...] = ()
     softmax: bool = False
+    spare: bool = False
     turned: bool = False
 
     def feed(self, rgb: np.ndarray) -> np.ndarray:
@@ -159,18 +161,20 @@ def _two_outputs(
         return None  # boxes of a grid, in pixels: something else
     logits = max(others, key=lambda number: any(word in keys[number].lower() for word in ("logit", "label", "class")))
     width = shapes[logits][2]
+    rf_detr = keys[box].lower() == "dets"
     if names is not None and names in (width, width - 1):
-        softmax = names == width - 1
+        spare = names == width - 1
     else:
-        softmax = width == 92 or (queries <= _FEW_QUERIES and width not in (80, 91))
-    imagenet = softmax or keys[box].lower() == "dets"  # DETR and RF-DETR; RT-DETR and its kin take the plain picture
+        spare = not rf_detr and (width == 92 or (queries <= _FEW_QUERIES and width not in (80, 91)))
+    softmax = spare and not rf_detr  # DETR's classes compete; those of its successors do not
     return Layout(
         "detr",
         (box, logits),
-        width - 1 if softmax else width,
+        width - 1 if spare else width,
         "stretch",
-        scale="imagenet" if imagenet else "1",
+        scale="imagenet" if softmax or rf_detr else "1",  # RT-DETR and its kin take the plain picture
         softmax=softmax,
+        spare=spare,
     )
 
 
@@ -191,7 +195,8 @@ def read_outputs(
     if layout.name == "end2end":
         return Candidates(parts[0][:, :4], parts[0][:, 4], parts[0][:, 5].astype(np.int64))
     if layout.name == "detr":
-        scores, labels = _best(_probabilities(parts[1], softmax=layout.softmax))
+        chances = _probabilities(parts[1], softmax=layout.softmax)
+        scores, labels = _best(chances[:, :-1] if layout.spare else chances)
         return Candidates(from_centres(parts[0]) * np.array([*size, *size], np.float32), scores, labels)
     table = parts[0].T if layout.name == "yolov8" and not layout.turned else parts[0]
     if layout.name == "yolov8":
@@ -236,7 +241,7 @@ def _cells(size: tuple[int, int], strides: tuple[int, ...]) -> tuple[np.ndarray,
 def _probabilities(logits: np.ndarray, *, softmax: bool) -> np.ndarray:
     if softmax:
         powers = np.exp(logits - logits.max(1, keepdims=True))
-        return (powers / powers.sum(1, keepdims=True))[:, :-1]
+        return powers / powers.sum(1, keepdims=True)
     return 1.0 / (1.0 + np.exp(-np.clip(logits, -60.0, 60.0)))
 
 

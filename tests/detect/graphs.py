@@ -175,20 +175,24 @@ def end2end(path: Path) -> Path:
     return graph.write(path, {"names": NAMES})
 
 
-def detr(path: Path, *, softmax: bool) -> Path:
-    """Boxes relative to the picture and logits; with a mask of pixels as input, as DETR has it."""
+def detr(path: Path, *, softmax: bool = False, rf: bool = False) -> Path:
+    """Boxes relative to the picture and logits; with a mask of pixels as input, as DETR has it.
+
+    ``rf``: under RF-DETR's names, with a last class that means nothing, is sure of itself, and must be passed over.
+    """
     graph = Graph()
     picture = graph.input("pixel_values", ("batch", 3, SIDE, SIDE))
     mask = graph.input("pixel_mask", ("batch", SIDE, SIDE), kind=7)
     seen = graph.node("ReduceMin", graph.node("Cast", mask, to=1), axes=[1, 2], keepdims=1)  # (1, 1, 1): all ones
     # With ImageNet's mean and deviation a pure colour is about 4, grey about 0.
-    colours = queries(graph, redness(graph, picture, white=4.0 if softmax else 1.0))
+    colours = queries(graph, redness(graph, picture, white=4.0 if softmax or rf else 1.0))
     logits = graph.node("Sub", graph.node("Mul", colours, seen), graph.constant(0.5))
     logits = graph.node("Transpose", graph.node("Mul", logits, graph.constant(16.0)), perm=[0, 2, 1])
-    if softmax:
-        logits = graph.node("Concat", logits, graph.constant(np.zeros((1, QUERIES, 1))), axis=2)
-    graph.output(logits, "logits", ("batch", QUERIES, 3 if softmax else 2))
-    graph.output(graph.constant(query_boxes() / SIDE), "pred_boxes", ("batch", QUERIES, 4))
+    if softmax or rf:
+        nothing = np.full((1, QUERIES, 1), 9.0 if rf else 0.0)
+        logits = graph.node("Concat", logits, graph.constant(nothing), axis=2)
+    graph.output(logits, "labels" if rf else "logits", ("batch", QUERIES, 3 if softmax or rf else 2))
+    graph.output(graph.constant(query_boxes() / SIDE), "dets" if rf else "pred_boxes", ("batch", QUERIES, 4))
     return graph.write(path, {"names": NAMES})
 
 

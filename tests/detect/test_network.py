@@ -35,7 +35,8 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "yolov8": graphs.yolov8,
     "end2end": graphs.end2end,
     "detr": lambda path: graphs.detr(path, softmax=True),
-    "detr sigmoid": lambda path: graphs.detr(path, softmax=False),
+    "detr sigmoid": graphs.detr,
+    "detr rf": lambda path: graphs.detr(path, rf=True),
     "rtdetr": graphs.rtdetr,
 }
 
