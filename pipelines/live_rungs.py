@@ -88,12 +88,16 @@ class Rungs:
         return [rung.name for rung in self.rungs]
 
     def warm_up(self) -> None:
-        """Let every rung work on a small dark picture: compiling and first allocations must not cost live frames."""
+        """Let every kind of enhancer work on a small dark picture: compiling must not cost live frames."""
+        done = set()
         for rung in self.rungs:
-            if rung.enhancer is not None:
-                state = rung.enhancer.new_state()
-                for number in range(2):
-                    rung.enhancer([_dark_frame(number)], [state])
+            kind = (rung.family, type(rung.enhancer))
+            if rung.enhancer is None or kind in done:
+                continue
+            done.add(kind)
+            state = rung.enhancer.new_state()
+            for number in range(1 if rung.batches else 2):
+                rung.enhancer([_dark_frame(number, *((96, 64) if rung.batches else (320, 192)))], [state])
 
     def close(self) -> None:
         """Release every enhancer."""
@@ -133,9 +137,9 @@ def _with_model(config: Config, **changes: object) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update=changes)})
 
 
-def _dark_frame(number: int) -> Frame:
+def _dark_frame(number: int, width: int, height: int) -> Frame:
     """A small dark picture with some grain."""
     rng = np.random.default_rng(number)
-    luma = rng.integers(16, 40, (192, 320), np.uint8)
-    chroma = np.full((96, 160), 128, np.uint8)
+    luma = rng.integers(16, 40, (height, width), np.uint8)
+    chroma = np.full((height // 2, width // 2), 128, np.uint8)
     return Frame((luma, chroma, chroma.copy()), ColorSpec(), pts=3000 * number, time_base=Fraction(1, 90000))

@@ -178,7 +178,7 @@ class LiveRun:
             decoder_threads=config.input.decoder_threads or 1,
             max_latency=live.max_latency / 1000.0,
         )
-        camera = Camera(options, on_change=_log_camera, ready=ready)
+        camera = Camera(options, on_change=_log_file if is_file else _log_camera, ready=ready)
         stack.callback(camera.close)
         patient = is_file and not live.realtime
         deliveries = deliveries_for(entry, config, patient=patient)
@@ -230,6 +230,14 @@ class LiveRun:
             self._detect.close(CLOSE_WITHIN / 2)
         for sink in self._own_sinks:
             sink.close(CLOSE_WITHIN / 2)
+
+
+def _log_file(event: CameraEvent) -> None:
+    """Like :func:`_log_camera`; that a file ends is no trouble."""
+    if event.fault is not None and event.fault.reason == "ended":
+        log_event("camera-end", "the file is over", camera=event.camera)
+    else:
+        _log_camera(event)
 
 
 def _log_camera(event: CameraEvent) -> None:

@@ -7,6 +7,7 @@ for them. It knows nothing of models and takes the time from its caller.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -142,14 +143,21 @@ class Ladder:
         if late or lost:
             self._fine_since = None
             lowest = len(self.names) - 1 if late else self._first_spare - 1
-            return self._down(now, late or lost) if self.rung < lowest else None
+            target = min(lowest, self.rung + (self._leap(window) if late else 1))
+            return self._down(now, target, late or lost) if target > self.rung else None
         return self._up(now, window.busy / length, window.close_calls)
 
-    def _down(self, now: float, reason: str) -> LadderChange:
+    def _leap(self, window: _Window) -> int:
+        """How many rungs down: one, and another for every time that the work by itself is twice the limit."""
+        if self.max_latency is None or window.done == 0:
+            return 1
+        return 1 + max(0, int(math.log2(max(1e-9, window.busy / window.done / self.max_latency))))
+
+    def _down(self, now: float, target: int, reason: str) -> LadderChange:
         if self._rose is not None and now - self._rose < 10.0 + self._patience:
             self._patience = min(_LONGEST_PATIENCE, 2.0 * self._patience)
         self._rose = None
-        return self._move(now, self.rung + 1, reason)
+        return self._move(now, target, reason)
 
     def _up(self, now: float, busy: float, close_calls: int) -> LadderChange | None:
         if self._rose is not None and now - self._rose > 60.0 + self._patience:
@@ -207,7 +215,7 @@ class _Window:
     def late_reason(self) -> str:
         """That too many frames were too late; empty if not."""
         # One late frame among many is a hiccup of the machine; where frames are few, one is all there is.
-        if self.late > _MISSED_SHARE * self.seen and (self.late > 1 or self.done <= 2):
+        if self.late > _MISSED_SHARE * self.done and (self.late > 1 or self.done <= 2):
             return f"{self.late} of {self.done} frames were too late"
         return ""
 

@@ -75,6 +75,14 @@ def test_frames_that_take_longer_than_the_limit_step_down_by_being_late() -> Non
     assert all(change.down and "late" in change.reason for change in ladder.changes)
 
 
+def test_a_frame_that_took_minutes_is_late_however_many_were_lost_meanwhile() -> None:
+    ladder = Ladder(NAMES, max_latency=0.25)
+    Camera(ladder, [20.0, 10.0, 0.6, 0.001], rate=30).run(25)
+    assert ladder.name == "plain"
+    assert all("late" in change.reason for change in ladder.changes)
+    assert ladder.steps_down == 1  # eighty times the limit: one rung down cannot be enough
+
+
 def test_room_steps_up_again_and_a_failed_try_waits_longer() -> None:
     ladder = Ladder(NAMES, max_latency=0.25)
     camera = Camera(ladder, [0.1, 0.06, 0.025, 0.001])
