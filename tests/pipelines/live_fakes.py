@@ -110,7 +110,7 @@ class Rig:
     """A loop over fake cameras."""
 
     def __init__(
-        self, rungs: list[Rung], *cameras: str, limit: float = 0.5, wait: float = 0.0, **keywords: Any
+        self, rungs: list[Rung], *cameras: str, limit: float = 60.0, wait: float = 0.0, **keywords: Any
     ) -> None:
         self.ready = threading.Event()
         self.cameras = [FakeCamera(name, self.ready) for name in cameras]
@@ -135,7 +135,7 @@ class Rig:
         """Let the cameras end and the loop with them."""
         for camera in self.cameras:
             camera.end()
-        self.thread.join(30)
+        self.thread.join(60)
         assert not self.thread.is_alive()
 
     def run(self) -> Rig:
@@ -143,7 +143,7 @@ class Rig:
         self.start().finish()
         return self
 
-    def wait_for(self, condition: Any, seconds: float = 20.0) -> None:
+    def wait_for(self, condition: Any, seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "waited in vain"
