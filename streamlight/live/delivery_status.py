@@ -18,7 +18,8 @@ class DeliveryStats:
     Attributes:
         state: ``idle`` no frame came yet; ``connecting``; ``live``; ``offline`` until the next attempt; ``closed``.
         offered: Frames offered.
-        written: Frames encoded and handed to the server or the disk.
+        written: Frames encoded and handed to the system for the server or the disk. Neither says when it has them: what
+            lies in a connection's buffer or in an MP4's open fragment is lost with the process.
         waiting: Frames on their way.
         dropped: Frames that were not taken, by cause: ``connecting`` the output was not open yet; ``offline`` there was
             none; ``slow`` encoder, server or disk did not keep up; ``new_size`` while the output was begun again;
