@@ -82,6 +82,8 @@ class OnnxDetector:
         given = tuple(names) if names is not None else names_in_metadata(metadata)
         self._names_from = "the caller" if names is not None else "the model's metadata" if given else "nowhere"
         self._layout, self._decoded = self._ask(len(given) if given else None)
+        if any(port.type == "tensor(uint8)" for port in self._inputs):
+            scale = "255"  # it can mean nothing else
         self._layout = replace(
             self._layout,
             bgr=self._layout.bgr if bgr is None else bgr,

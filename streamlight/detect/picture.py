@@ -41,7 +41,7 @@ class Placement:
         """Fit a picture of size ``source`` into an input of size ``target``, upright."""
         if fit == "stretch":
             return cls(source, target, target, (0, 0), turns)
-        width, height = source[:: -1 if turns % 2 else 1]
+        width, height = _turned(source, turns)
         scale = min(target[0] / width, target[1] / height)
         whole = int if fit == "corner" else round
         inner = (
@@ -54,7 +54,7 @@ class Placement:
     def to_source(self, boxes: np.ndarray) -> np.ndarray:
         """Boxes ``(N, 4)`` in pixels of the input as boxes in pixels of the source, clipped to it."""
         wide, high = self.source
-        upright = self.source[:: -1 if self.turns % 2 else 1]
+        upright = _turned(self.source, self.turns)
         scale = np.array([upright[0] / self.inner[0], upright[1] / self.inner[1]] * 2, np.float32)
         left, top, right, bottom = ((boxes - np.array([*self.offset, *self.offset], np.float32)) * scale).T
         turned = {
@@ -72,9 +72,14 @@ def placed_picture(frame: Frame, placement: Placement) -> np.ndarray:
     picture = np.full((height, width, 3), FILL / 255.0, np.float32)
     left, top = placement.offset
     inner = placement.inner
-    small = np.rot90(small_rgb(frame, inner[:: -1 if placement.turns % 2 else 1]), placement.turns)
+    small = np.rot90(small_rgb(frame, _turned(inner, placement.turns)), placement.turns)
     picture[top : top + inner[1], left : left + inner[0]] = small
     return picture
+
+
+def _turned(size: tuple[int, int], turns: int) -> tuple[int, int]:
+    """Width and height after quarter turns."""
+    return (size[1], size[0]) if turns % 2 else size
 
 
 def small_rgb(frame: Frame, size: tuple[int, int]) -> np.ndarray:
