@@ -55,10 +55,12 @@ class Publisher(Delivery):
     """Publishes frames for as long as it lives: a server that hangs, goes away or comes back stops nothing else.
 
     Encoder and connection live in a child process, which is replaced when it hangs; attempts to connect go on for
-    ever, with growing pauses. A server that hangs is noticed when it takes no more data, which for a picture of few bits
-    is later than for one of many. A frame of another size begins a new session with the server, since the parameters of a
-    session are fixed when it is announced. Colour is kept; what viewers cannot decode (10 bit, 4:4:4) is reduced to 8
-    bit 4:2:0 and named in ``stats.losses``.
+    ever, with growing pauses. A server that hangs is noticed when it takes no more data: for a picture of few bits that
+    is later than for one of many.
+
+    A frame of another size begins a new session with the server, since the parameters of a session are fixed when it is
+    announced. Colour is kept; what viewers cannot decode (10 bit, 4:4:4) is reduced to 8 bit 4:2:0 and named in
+    ``stats.losses``.
 
     Args:
         url: ``rtsp(s)://``, ``rtmp(s)://``, ``srt://``, ``udp://``, ``tcp://`` (MPEG-TS), or a file whose name ends in
