@@ -33,24 +33,21 @@ def decide(
 
     A model that decides on the frame as a whole follows its decision with ``time_constant``. One whose latent has
     positions is kept from changing by chance as far as ``stability`` says: the picture that it derives everything from
-    is averaged along the motion, its global statistics over time, its noise is drawn once, and what it left at the
-    frame before comes back to it along the motion. At 0 it works frame by frame, bit for bit.
+    is averaged along the motion (:func:`steady`), its global statistics over time, its noise is drawn once, and what it
+    left at the frame before comes back to it along the motion. At 0 it works frame by frame, bit for bit.
 
     Args:
         model: The model.
-        low: ``(1, 3, H, W)``, as the model's card says.
+        low: ``(1, 3, H, W)``, as the model's card says, from :func:`steady`.
         state: Of the frame's stream; updated.
-        step: From the frame before.
+        step: From the frame that was decided on before.
         settings: What the user set.
         noise: Standard deviation of the luma noise in ``low``, ``(1,)``.
 
     Returns:
         ``(1, 3, H, W)`` in the colour space of ``low``.
     """
-    recall = None
-    if settings.stability > 0.0 and not model.card.global_latent:
-        recall = _recall(state, step, settings.stability)
-        low = _steadied(low, state, step, settings.stability)
+    recall = _recall(state, step, settings.stability) if averages(model, settings) else None
     condition = model.condition(low, noise=noise, recall=recall)
     latent = _latent(model, model.prior(condition), state, step, settings)
     if model.card.denoises and settings.denoise < 1.0 and noise is not None:
@@ -60,6 +57,32 @@ def decide(
     if recall is not None:
         state.carried = recall.left
     return bright
+
+
+def averages(model: GenerativeModel, settings: EnhanceSettings) -> bool:
+    """Whether the dark picture is averaged along the motion for this model."""
+    return settings.stability > 0.0 and not model.card.global_latent
+
+
+def steady(model: GenerativeModel, low: Tensor, state: StreamState, step: Step, settings: EnhanceSettings) -> Tensor:
+    """The dark picture, averaged along the motion where the latent has positions; for every frame of a stream.
+
+    All that a model derives from it then follows the scene and not the noise: the mean of its prior and what goes past
+    the latent as well. Averaging the mean alone leaves the noise in the features that the decoder sees besides.
+
+    Args:
+        model: The model.
+        low: ``(1, 3, H, W)``, as the model's card says.
+        state: Of the frame's stream; updated.
+        step: From the frame before.
+        settings: What the user set; ``stability`` 0 returns ``low`` itself.
+    """
+    if not averages(model, settings):
+        return low
+    state.latent = smooth_latent(
+        state.latent, low, seconds=step.seconds, stability=settings.stability, motion=step.motion
+    )
+    return state.latent.mean.to(low.dtype)
 
 
 def _recall(state: StreamState, step: Step, stability: float) -> Recall:
@@ -73,16 +96,6 @@ def _recall(state: StreamState, step: Step, stability: float) -> Recall:
 def _steady(state: StreamState, seconds: float, stability: float, name: str, value: Tensor) -> Tensor:
     state.steady |= smooth_globals(state.steady, {name: value}, seconds=seconds, stability=stability)
     return state.steady[name]
-
-
-def _steadied(low: Tensor, state: StreamState, step: Step, stability: float) -> Tensor:
-    """The dark picture, averaged along the motion.
-
-    All that a model derives from it then follows the scene and not the noise: the mean of its prior and what goes past
-    the latent as well. Averaging the mean alone leaves the noise in the features that the decoder sees besides.
-    """
-    state.latent = smooth_latent(state.latent, low, seconds=step.seconds, stability=stability, motion=step.motion)
-    return state.latent.mean.to(low.dtype)
 
 
 def _latent(model: GenerativeModel, prior: Prior, state: StreamState, step: Step, settings: EnhanceSettings) -> Tensor:

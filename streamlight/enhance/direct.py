@@ -12,7 +12,7 @@ from torch import Tensor
 from streamlight.enhance.base import Enhancer, EnhanceSettings
 from streamlight.enhance.clock import Clock
 from streamlight.enhance.color import planes_from_rgb, rgb_from_planes
-from streamlight.enhance.decide import decide
+from streamlight.enhance.decide import decide, steady
 from streamlight.enhance.watch import Step, watch
 from streamlight.errors import DeviceError, ModelError
 from streamlight.media.frame import Frame
@@ -61,8 +61,10 @@ class DirectEnhancer(Enhancer):
         clock.lap("to rgb")
         step = watch(state, _small_luma(frame), frame) if self.settings.stability > 0.0 else Step()
         clock.lap("temporal")
+        step = step.on(self.device)
         try:
-            bright = decide(self.model, low, state, step.on(self.device), self.settings)
+            low = steady(self.model, low, state, step, self.settings)
+            bright = decide(self.model, low, state, step, self.settings)
         except torch.cuda.OutOfMemoryError as error:
             raise DeviceError(
                 f"{self.device} has not enough memory for model {self.model.card.name!r} at "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from streamlight.enhance.base import Enhancer, EnhanceSettings
 from streamlight.enhance.calm import calm_near_black
 from streamlight.enhance.clock import Clock
 from streamlight.enhance.color import rgb_from_ycbcr, ycbcr_from_rgb
-from streamlight.enhance.decide import decide
+from streamlight.enhance.decide import averages, decide, steady
 from streamlight.enhance.keyframes import KeyResult, carry_key, is_due, keep_key, shadow_of, step_from_key
 from streamlight.enhance.keyworker import KeyWorker
 from streamlight.enhance.transfer import AffineMaps, FrameGeometry, GuidedTransfer
@@ -28,6 +29,21 @@ from streamlight.temporal import CODE, StreamState, motion_gate
 
 _LUMA_STEP: Final = 0.85 * CODE
 _CHROMA_STEP: Final = 1.7 * CODE
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A frame's small copy.
+
+    Attributes:
+        dark: ``(3, h, w)`` normalised YCbCr.
+        low: The same as the model sees it, ``(1, 3, h, w)``, on its device.
+        color: Of the frame.
+    """
+
+    dark: Tensor
+    low: Tensor
+    color: ColorSpec
 
 
 class GuidedEnhancer(Enhancer):
@@ -86,7 +102,9 @@ class GuidedEnhancer(Enhancer):
         step = watch(state, small[0], frame)
         gate = self._filter(state, small)
         clock.lap("temporal")
-        maps, amount = self._maps(transfer, frame.color, state, step, clock)
+        seen = self._see(frame.color, state, step)
+        clock.lap("steady")
+        maps, amount = self._maps(transfer, seen, state, step, clock)
         if gate is None or not state.memory:
             state.memory = transfer.remember(frame.planes)
             planes = transfer.apply(frame.planes, maps)
@@ -102,7 +120,7 @@ class GuidedEnhancer(Enhancer):
         return planes
 
     def _maps(
-        self, transfer: GuidedTransfer, color: ColorSpec, state: StreamState, step: Step, clock: Clock
+        self, transfer: GuidedTransfer, seen: Seen, state: StreamState, step: Step, clock: Clock
     ) -> tuple[AffineMaps, float]:
         """The maps of a frame, decided or carried, and how much denoising they ask for."""
         settings = self.settings
@@ -111,19 +129,18 @@ class GuidedEnhancer(Enhancer):
         alone = settings.keyframe_interval == 1 and not settings.keyframe_async
         if alone or is_due(state.key, since, age=state.age, interval=settings.keyframe_interval):
             if not settings.keyframe_async:
-                maps, amount, key = self._decide(transfer, color, state, since, clock, keep=not alone)
+                maps, amount, key = self._decide(transfer, seen, state, since, clock, keep=not alone)
                 state.key, state.key_moment = key, state.moment if key else None
                 return maps, amount
-            if self._ask(transfer, color, state, since):
+            if self._ask(transfer, seen, state, since):
                 since = step_from_key(state, step)
-        assert state.small is not None
         motion = since.motion
         clock.lap("motion")
-        maps = carry_key(state.key, transfer, dark=state.small, motion=motion)
+        maps = carry_key(state.key, transfer, dark=seen.dark, guide=self._guide(seen), motion=motion)
         clock.lap("carry")
         return maps, float(state.key["amount"])
 
-    def _ask(self, transfer: GuidedTransfer, color: ColorSpec, state: StreamState, step: Step) -> bool:
+    def _ask(self, transfer: GuidedTransfer, seen: Seen, state: StreamState, step: Step) -> bool:
         """Have the worker decide on this frame, if it is free; True if, the first of a scene, it was waited for."""
         first = not state.key
         if first:
@@ -134,7 +151,7 @@ class GuidedEnhancer(Enhancer):
         def work() -> KeyResult:
             with self._torch_threads():
                 clock = Clock(defaultdict(float))
-                _, _, key = self._decide(transfer, color, shadow, step, clock, keep=True)
+                _, _, key = self._decide(transfer, seen, shadow, step, clock, keep=True)
             return KeyResult(shadow, key, base)
 
         self._worker.submit(state, work)
@@ -149,12 +166,11 @@ class GuidedEnhancer(Enhancer):
             result.hand_over(state)
 
     def _decide(
-        self, transfer: GuidedTransfer, color: ColorSpec, state: StreamState, step: Step, clock: Clock, *, keep: bool
+        self, transfer: GuidedTransfer, seen: Seen, state: StreamState, step: Step, clock: Clock, *, keep: bool
     ) -> tuple[AffineMaps, float, dict[str, Tensor]]:
         """Ask the model and fit the maps; with ``keep`` also what the frames behind a key frame need."""
-        dark = state.small
-        assert dark is not None
-        bright = self._brighten(dark, color, state, step)
+        dark = seen.dark
+        bright = self._brighten(seen, state, step)
         clock.lap("model")
         amount = self._denoise_amount(dark, bright)
         noise = float(state.noise) if state.noise is not None else 0.0
@@ -164,7 +180,7 @@ class GuidedEnhancer(Enhancer):
         maps = transfer.fit(dark, bright, eps=eps)
         key = {}
         if keep:
-            key = keep_key(state, transfer, dark=dark, bright=bright, maps=maps, eps=eps)
+            key = keep_key(state, transfer, dark=dark, guide=self._guide(seen), bright=bright, maps=maps, eps=eps)
             key["amount"] = torch.tensor(amount, dtype=torch.float64)
         clock.lap("fit")
         return maps, amount, key
@@ -188,14 +204,30 @@ class GuidedEnhancer(Enhancer):
         state.small = torch.lerp(state.small, small, gate)
         return gate
 
-    def _brighten(self, dark: Tensor, color: ColorSpec, state: StreamState, step: Step) -> Tensor:
-        """What the small copy becomes, ``(3, h, w)`` normalised YCbCr like ``dark``."""
-        rgb = self.model.card.color == "rgb"
-        calm = calm_near_black(dark, amount=self.settings.denoise)
-        low = (rgb_from_ycbcr(calm, color) if rgb else calm)[None].to(self.device)
+    def _see(self, color: ColorSpec, state: StreamState, step: Step) -> Seen:
+        """What the model would see of this frame; averaged over time on every frame, also where the model rests."""
+        dark = state.small
+        assert dark is not None
+        low = calm_near_black(dark, amount=self.settings.denoise)
+        if self.model.card.color == "rgb":
+            low = rgb_from_ycbcr(low, color)
+        low = low[None].to(self.device)
+        return Seen(dark, steady(self.model, low, state, step.on(self.device), self.settings), color)
+
+    def _guide(self, seen: Seen) -> Tensor:
+        """The small copy as calm over time as the model saw it, ``(3, h, w)`` normalised YCbCr."""
+        return self._ycbcr(seen.low, seen.color) if averages(self.model, self.settings) else seen.dark
+
+    def _brighten(self, seen: Seen, state: StreamState, step: Step) -> Tensor:
+        """What the small copy becomes, ``(3, h, w)`` normalised YCbCr."""
         noise = state.noise[None].to(self.device) if state.noise is not None else None
-        picture = decide(self.model, low, state, step.on(self.device), self.settings, noise=noise)[0].cpu()
-        return ycbcr_from_rgb(picture, color) if rgb else picture
+        picture = decide(self.model, seen.low, state, step.on(self.device), self.settings, noise=noise)
+        return self._ycbcr(picture, seen.color)
+
+    def _ycbcr(self, picture: Tensor, color: ColorSpec) -> Tensor:
+        """A picture of the model's, ``(1, 3, h, w)``, for the transfer."""
+        one = picture[0].cpu()
+        return ycbcr_from_rgb(one, color) if self.model.card.color == "rgb" else one
 
     def _denoise_amount(self, dark: Tensor, bright: Tensor) -> float:
         """How much denoising the gain asks for, 0 to 1: full from a mean gain of 2.8 (1.5 stops) on."""

@@ -34,7 +34,7 @@ _EXPOSURE: Final = 0.2
 
 _BLACK: Final = 0.02
 
-_OF_MODEL: Final = ("prior", "latent", "origin", "steady", "carried")
+_OF_MODEL: Final = ("prior", "steady", "carried")
 """What a model's decision changes in the state of a stream."""
 
 
@@ -43,6 +43,7 @@ def keep_key(
     transfer: GuidedTransfer,
     *,
     dark: Tensor,
+    guide: Tensor,
     bright: Tensor,
     maps: AffineMaps,
     eps: tuple[float, float],
@@ -53,12 +54,13 @@ def keep_key(
         state: Of the stream, as of the key frame; not changed.
         transfer: That made ``maps``.
         dark: Small copy, ``(3, h, w)`` normalised YCbCr.
+        guide: The same, or calmer over time: what the tone curve is to look at.
         bright: What the model made of it, same shape.
         maps: Fitted from ``dark`` to ``bright``.
         eps: They were fitted with.
     """
     assert state.raw_luma is not None
-    guide, grain = _choose_guide(dark, bright)
+    guide, grain = _choose_guide(guide, bright)
     table = fit_curve(guide, bright)
     plain = transfer.fit(dark, apply_curve(table, guide), eps=eps)
     residual = [full - part for full, part in zip(_planes(maps), _planes(plain), strict=True)]
@@ -72,17 +74,20 @@ def keep_key(
     }
 
 
-def carry_key(key: dict[str, Tensor], transfer: GuidedTransfer, *, dark: Tensor, motion: Motion | None) -> AffineMaps:
+def carry_key(
+    key: dict[str, Tensor], transfer: GuidedTransfer, *, dark: Tensor, guide: Tensor, motion: Motion | None
+) -> AffineMaps:
     """The maps of a frame behind a key frame.
 
     Args:
         key: From :func:`keep_key`.
         transfer: For the same geometry.
         dark: Small copy of the frame.
+        guide: As for :func:`keep_key`.
         motion: From the key frame to this one; None for none.
     """
     eps = (float(key["eps"][0]), float(key["eps"][1]))
-    plain = transfer.fit(dark, apply_curve(key["table"], _guide(dark, float(key["grain"]))), eps=eps)
+    plain = transfer.fit(dark, apply_curve(key["table"], _guide(guide, float(key["grain"]))), eps=eps)
     residual = key["residual"]
     if motion is not None and not motion.still:
         residual = warp(residual, motion.flow)

@@ -24,7 +24,6 @@ class StreamState:
         scene: Coarse luma of the previous frame, for the detection of cuts, ``(h, w)``.
         raw_luma: Luma of the previous frame's small copy before any filtering, ``(h, w)``.
         latent: What the smoother of latents with positions knows.
-        origin: Where the content of each place was when the stream's noise was drawn, ``(2, h, w)`` displacement.
         steady: Smoothed values that are global about a frame, by name.
         carried: What the model left for the next frame, by name.
         key: What is kept of the last key frame for the frames behind it, by name.
@@ -42,7 +41,6 @@ class StreamState:
     scene: Tensor | None = None
     raw_luma: Tensor | None = None
     latent: LatentState | None = None
-    origin: Tensor | None = None
     steady: dict[str, Tensor] = field(default_factory=dict)
     carried: dict[str, Tensor] = field(default_factory=dict)
     key: dict[str, Tensor] = field(default_factory=dict)
@@ -56,14 +54,14 @@ class StreamState:
     def reset(self) -> None:
         """Forget the picture, as after a cut, a reconnect or a long gap; the count of cuts stays."""
         self.prior = self.small = self.noise = self.scene = self.raw_luma = self.moment = None
-        self.latent = self.origin = self.key_moment = self.size = None
+        self.latent = self.key_moment = self.size = None
         self.steady, self.carried, self.key = {}, {}, {}
         self.memory = []
         self.age = 0
 
     def model_to(self, device: str | torch.device) -> None:
         """Move what the model remembers to the device that the model is on; the rest stays where it is."""
-        self.prior, self.origin = (None if t is None else t.to(device) for t in (self.prior, self.origin))
+        self.prior = None if self.prior is None else self.prior.to(device)
         self.steady, self.carried = ({k: t.to(device) for k, t in d.items()} for d in (self.steady, self.carried))
         if self.latent is not None:
             self.latent = LatentState.from_arrays(self.latent.to_arrays(), device=device)
@@ -91,7 +89,7 @@ class StreamState:
     def from_arrays(cls, arrays: dict[str, np.ndarray], *, device: str | torch.device = "cpu") -> StreamState:
         """The inverse of :meth:`to_arrays`."""
         state = cls()
-        for name in ("prior", "small", "noise", "scene", "raw_luma", "origin"):
+        for name in ("prior", "small", "noise", "scene", "raw_luma"):
             if name in arrays:
                 setattr(state, name, torch.from_numpy(np.array(arrays[name])).to(device))
         if latent := _below("latent", arrays):
