@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from streamlight.enhance.color import rgb_from_planes, ycbcr_from_rgb
-from streamlight.enhance.decide import decide
+from streamlight.enhance.decide import decide, steady
 from streamlight.enhance.watch import Step, watch
 from streamlight.evaluation.temporal_clips import drawn_clip
 from streamlight.evaluation.temporal_rows import Row
@@ -93,7 +93,8 @@ def overhead_row(subject: Subject, *, frames: int = FRAMES, size: tuple[int, int
                 step = watch(state, small[0], frame)
                 _filter(state, small)
                 if replayed is not None:
-                    decide(replayed, rgb[None], state, step, settings)
+                    low = steady(replayed, rgb[None], state, step, settings)
+                    decide(replayed, low, state, step, settings)
                 middle = time.process_time()
                 if replayed is not None:
                     decide(replayed, rgb[None], alone, Step(), plain)
