@@ -189,7 +189,7 @@ def evaluate_detection(
         exposures=[parse_exposure(text) for text in darken],
         camera=camera,
         cache=cache,
-        command=shlex.join(["streamlight", *sys.argv[1:]]),
+        command=_command(None, cache),
         progress=_console.say,
     )
     _console.write_json(json_target, report.to_dict())
@@ -313,7 +313,7 @@ def evaluate_table(
         click.echo(report.markdown())
 
 
-def _command(data: str, cache: str | None) -> str:
+def _command(data: str | None, cache: str | None) -> str:
     """How we were called; where the data lies on this machine is nobody's business."""
     places = {data: "DATA", cache: "CACHE"}
     return shlex.join(["streamlight", *(places.get(word, word) for word in sys.argv[1:])])

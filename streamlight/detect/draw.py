@@ -48,7 +48,7 @@ def _draw(planes: tuple[np.ndarray, ...], color: ColorSpec, detection: Detection
     for number, (plane, code) in enumerate(zip(planes, codes, strict=False)):
         _frame(plane, corners, (0, 0) if number == 0 else shift, thick, code)
     text = f"{detection.label} {detection.score:.2f}"
-    scale = max(0.35, min(height, width) / 1000)
+    scale = max(0.35, min(height, width) / 1400)
     (wide, high), base = cv2.getTextSize(text, _FONT, scale, thick)
     wide, high = wide + 2 * thick, high + base + thick
     x = max(0, min(left, width - wide))
