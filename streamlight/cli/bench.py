@@ -100,6 +100,9 @@ def bench_models(
 @click.option("--still-pictures", default=300, show_default=True, help="The same for models that see every pixel.")
 @click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
 @click.option("-o", "--output", metavar="FILE", help="Page to write, Markdown; its plots go to images/ beside it.")
+@click.option(
+    "--join", "joined", multiple=True, type=click.Path(), metavar="FILE", help="JSON of an earlier run to tell as well."
+)
 @_console.common_options
 def bench_temporal(
     models: tuple[str, ...],
@@ -113,19 +116,21 @@ def bench_temporal(
     still_pictures: int,
     json_target: str | None,
     output: str | None,
+    joined: tuple[str, ...],
 ) -> None:
     """Measure how steady video is that MODELs enhance, and what that costs in fidelity and time.
 
     MODEL is tonenet, retinex (default: both) or a weights file, with options as in retinex,time_constant=0. With the
     three generative models it takes some ten minutes.
     """
-    from streamlight.evaluation.temporal_bench import PARTS, SWEEP, bench_temporal, contenders_of
+    from streamlight.evaluation.temporal_bench import PARTS, SWEEP, bench_temporal, contenders_of, read_bench
     from streamlight.evaluation.temporal_page import write_page
 
     _console.check_json_target(json_target)
     _console.check_json_target(output, option="--output")
-    places: dict[str | None, str] = {data: "DATA", **{word: PurePath(word).name for word in models}}
+    places: dict[str | None, str] = {data: "DATA", **{word: PurePath(word).name for word in (*models, *joined)}}
     places |= {word: "=".join((word.partition("=")[0], PurePath(word).name)) for word in weights}
+    earlier = [read_bench(path) for path in joined]
     result = bench_temporal(
         contenders_of(models, weights),
         data=data,
@@ -138,6 +143,8 @@ def bench_temporal(
         command=shlex.join(["streamlight", *(places.get(word, word) for word in sys.argv[1:])]),
         progress=_console.say,
     )
+    for one in reversed(earlier):
+        result = one.joined(result)
     _console.write_json(json_target, result.to_dict())
     for path in write_page(output, result) if output is not None else ():
         _console.say(f"{path} written")

@@ -6,15 +6,18 @@ model for pictures used on a video: nothing is remembered, and noise is drawn an
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+import torch
+
 from streamlight.enhance import EnhanceSettings
-from streamlight.errors import ConfigError
+from streamlight.errors import ConfigError, MediaError
 from streamlight.evaluation.contenders import Contender, parse_contender
 from streamlight.evaluation.machine import Machine, describe_machine
 from streamlight.evaluation.temporal_clips import PairedClip, clips_to_measure
@@ -22,6 +25,7 @@ from streamlight.evaluation.temporal_overhead import overhead_row
 from streamlight.evaluation.temporal_parts import cut_row, full_clip, guided_rows, still_rows, warm_rows
 from streamlight.evaluation.temporal_rows import Row, table
 from streamlight.evaluation.temporal_ways import Subject, Taken, Way, take
+from streamlight.evaluation.truth import RATE
 
 Part = Literal["steady", "cut", "still", "warm", "guided", "overhead"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
@@ -37,6 +41,7 @@ DEFINITIONS: Final = {
     "PSNR": "luma as it is, dB, mean over the clips",
     "temperature": "standard deviations of the prior that the noise is drawn with; 0 decodes its mean. Models that do "
     "not sample stand at 0",
+    "core-second": "a second of one core: of what ran on several, the sum",
     "drift": "of mean luma: largest less smallest mean over any ten seconds (a fifth of the scene at most) once "
     "exposures have settled",
 }
@@ -49,7 +54,8 @@ class TemporalBench:
     Attributes:
         machine: Where.
         load: Other work on the machine as it began: load average over a minute; None where the system does not say.
-        command: How it was called.
+        threads: Of torch.
+        commands: How it was called; several where results were joined.
         stability: The default.
         clips: Size by name.
         cuts: First frame of the second shot by name, of the clips that have one.
@@ -57,12 +63,13 @@ class TemporalBench:
         models: Card, recipe, steps and digest by label.
         rows: The table.
         taken: What stands behind it, by model, clip and way.
-        still: Mean luma above black over time on the still scene, by model.
+        still: Mean luma above black on the still scene by model, the mean of every second.
     """
 
     machine: Machine
     load: float | None
-    command: str
+    threads: int
+    commands: list[str]
     stability: float
     clips: dict[str, str]
     cuts: dict[str, int]
@@ -73,10 +80,44 @@ class TemporalBench:
     still: dict[str, list[float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; of the still scenes the mean of every second."""
-        plain = asdict(self) | {"definitions": DEFINITIONS, "rows": [row.to_dict() for row in self.rows]}
-        plain["still"] = {label: thinned(levels) for label, levels in self.still.items()}
-        return plain
+        """Plain values, for JSON."""
+        return asdict(self) | {"definitions": DEFINITIONS, "rows": [row.to_dict() for row in self.rows]}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> TemporalBench:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            KeyError: Something is missing.
+            TypeError: Something has another shape.
+        """
+        values = {entry.name: plain[entry.name] for entry in fields(cls)}
+        kept = [entry.name for entry in fields(Row)]
+        values["machine"] = Machine(**plain["machine"])
+        values["rows"] = [Row(**{name: row[name] for name in kept}) for row in plain["rows"]]
+        values["taken"] = [Taken(**one) for one in plain["taken"]]
+        return cls(**values)
+
+    def joined(self, later: TemporalBench) -> TemporalBench:
+        """Both: models that ``later`` has measured as there, all others as here.
+
+        Raises:
+            ConfigError: They were not measured on the same frames, on the same kind of machine, and with the same
+                default.
+        """
+        for name in ("clips", "frames", "stability", "threads"):
+            if getattr(self, name) != getattr(later, name):
+                raise ConfigError(f"results to join differ in {name}: {getattr(self, name)}, {getattr(later, name)}")
+        if (self.machine.cpu, self.machine.cores) != (later.machine.cpu, later.machine.cores):
+            raise ConfigError("results to join were measured on different machines")
+        return replace(
+            later,
+            commands=[*self.commands, *later.commands],
+            models=self.models | later.models,
+            rows=[*(row for row in self.rows if row.model not in later.models), *later.rows],
+            taken=[*(one for one in self.taken if one.model not in later.models), *later.taken],
+            still=self.still | later.still,
+        )
 
     def summary(self) -> str:
         """The table."""
@@ -97,8 +138,23 @@ def contenders_of(models: Sequence[str], weights: Sequence[str] = ()) -> list[Co
     return [parse_contender(word) for word in [*(models or PLAIN_MODELS), *named]]
 
 
-def thinned(levels: Sequence[float], every: int = 25) -> list[float]:
-    """Means of stretches of that many frames."""
+def read_bench(path: str | Path) -> TemporalBench:
+    """What was written as JSON.
+
+    Raises:
+        MediaError: The file cannot be read, or is none of these.
+    """
+    try:
+        return TemporalBench.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise MediaError(f"{path}: is no result of 'streamlight bench temporal --json': {error}") from error
+
+
+def thinned(levels: Sequence[float]) -> list[float]:
+    """Means of every second."""
+    every = round(RATE)
     stretches = (levels[start : start + every] for start in range(0, len(levels), every))
     return [round(sum(stretch) / len(stretch), 4) for stretch in stretches]
 
@@ -124,7 +180,7 @@ def bench_temporal(
         parts: What to measure.
         frames: Of each clip.
         size: Long side of the clips, pixels.
-        sweep: Values of stability to compare besides 0 and the default.
+        sweep: Values of stability to compare besides 0 and the default, at the temperature that is the model's own.
         still_frames: Frames of the still scene.
         still_pictures: The same for models that work on whole RGB pictures, which are slow.
         command: How the benchmark was called, for the record.
@@ -148,7 +204,8 @@ def bench_temporal(
     bench = TemporalBench(
         machine=describe_machine(),
         load=load,
-        command=command,
+        threads=torch.get_num_threads(),
+        commands=[command],
         stability=DEFAULT,
         clips={clip.name: clip.size for clip in clips},
         cuts={clip.name: clip.cut for clip in clips if clip.cut is not None},
@@ -190,9 +247,13 @@ def _steady(
 def _ways(subject: Subject, sweep: Sequence[float]) -> list[Way]:
     if not subject.samples:
         return [Way(None, None), Way(DEFAULT, None)]
-    values = sorted({0.0, DEFAULT, *sweep})
-    found = [Way(None, 1.0), *(Way(value, 1.0) for value in values)]
-    return [*found, Way(None, 0.0), *(Way(value, 0.0) for value in values if value)]
+    found = []
+    for temperature in (1.0, 0.0):
+        more = sweep if temperature == subject.temperature else ()
+        # Without noise in the latent, stability 0 is frame by frame.
+        values = {0.0, DEFAULT, *more} if temperature else {DEFAULT, *more} - {0.0}
+        found += [Way(value, temperature) for value in (None, *sorted(values))]
+    return found
 
 
 def _told(way: Way) -> str:
@@ -241,7 +302,8 @@ def _others(
         bench.rows.append(cut_row(subject))
     if "still" in parts:
         tell(f"{subject.label}: still scene")
-        rows, bench.still[subject.label] = still_rows(subject, frames=still, tell=tell)
+        rows, levels = still_rows(subject, frames=still, tell=tell)
+        bench.still[subject.label] = thinned(levels)
         bench.rows.extend(rows)
     if "warm" in parts and subject.steps:
         tell(f"{subject.label}: warm start")

@@ -56,8 +56,8 @@ def markdown(bench: TemporalBench, plots: Mapping[str, str]) -> str:
     """
     parts = [
         "# Video, not frames: what is remembered from frame to frame, measured",
-        f"    $ {bench.command}",
-        "  \n".join(bench.machine.lines()) + (f"  \nload before: {bench.load:.1f}" if bench.load is not None else ""),
+        "\n".join(f"    $ {command}" for command in bench.commands),
+        "  \n".join([*bench.machine.lines(), f"torch threads: {bench.threads}{_load(bench)}"]),
         "\n".join(f"* {_model(label, told)}" for label, told in bench.models.items()),
         f"Clips of {bench.frames} frames: {', '.join(f'{name} ({size})' for name, size in bench.clips.items())}; "
         f"default stability {bench.stability:g}. Cells read *before → after: what the goal is about*; **bold** misses "
@@ -73,6 +73,10 @@ def markdown(bench: TemporalBench, plots: Mapping[str, str]) -> str:
     if clips := _clips(bench):
         parts += ["## Clip by clip", clips]
     return "\n\n".join(parts) + "\n"
+
+
+def _load(bench: TemporalBench) -> str:
+    return "" if bench.load is None else f"; load of the machine before: {bench.load:.1f}"
 
 
 def _model(label: str, told: Mapping[str, Any]) -> str:
@@ -105,7 +109,7 @@ def _sweep(bench: TemporalBench) -> str:
     if not ways:
         return ""
     lines = [
-        f"| mean over the clips | temperature | stability | {_HEADS} | s a frame |",
+        f"| mean over the clips | temperature | stability | {_HEADS} | core-s a frame |",
         "|---|---:|---:|" + "---:|" * 7,
     ]
     for way in ways:

@@ -31,11 +31,13 @@ SETTLED: Final = 250
 
 FULL: Final = (1920, 1080)
 COLD_STEPS: Final = 25
+FULL_STEPS: Final = 4
+"""Sampling steps for full frames, in both modes: with 25, one frame in direct mode takes many minutes."""
 
-KEYED: Final = 4
+KEYED: Final = 3
 """Frames from one key frame to the next where there are some."""
 
-FULL_FRAMES: Final = 2 * KEYED
+FULL_FRAMES: Final = KEYED + 1
 
 
 def cut_row(subject: Subject) -> Row:
@@ -122,27 +124,29 @@ def full_clip(tell: Tell) -> PairedClip:
 
 
 def guided_rows(subject: Subject, clip: PairedClip, *, tell: Tell) -> list[Row]:
-    """Guided mode beside direct mode on full frames; direct mode on the last of them alone.
+    """Guided mode beside direct mode on full frames: on the one before the second key frame, direct mode on it alone.
 
     Args:
         subject: A model that works on RGB pictures.
         clip: From :func:`full_clip`.
         tell: Told what is being done.
     """
-    values = {"temperature": 1.0} if subject.samples else {}
+    judged = KEYED - 1
+    values: dict[str, float] = {"temperature": 1.0} if subject.samples else {}
+    values |= {"steps": FULL_STEPS} if subject.steps else {}
     tell(f"{subject.label}: direct, {clip.size}")
     with closing(subject.open(mode="direct", **values)) as enhancer:
         enhance_frames(enhancer, [_corner(clip.dark[0])], mode="direct")  # what is prepared once is no frame's time
-        direct = enhance_frames(enhancer, clip.dark[-1:], mode="direct")
-    before, slow = fidelity(direct.frames, clip.clean[-1:]), 1.0 / direct.seconds[0]
-    count = len(clip.dark)
+        direct = enhance_frames(enhancer, [clip.dark[judged]], mode="direct")
+    before, slow = fidelity(direct.frames, [clip.clean[judged]]), 1.0 / direct.seconds[0]
     rows = []
     for key, interval in (("guided", 1), ("keyed", KEYED)):
         tell(f"{subject.label}: guided, {clip.size}, a key frame in {interval}")
         with closing(subject.open(mode="guided", keyframe_interval=interval, **values)) as enhancer:
             guided = enhance_frames(enhancer, clip.dark, mode="guided")
-        after, fast = fidelity(guided.frames[-1:], clip.clean[-1:]), 1.0 / fmean(guided.seconds[-KEYED:])
-        note = f"{clip.size}, frame {count} of a stream, time of {KEYED} frames; direct: that frame by itself"
+        after, fast = fidelity([guided.frames[judged]], [clip.clean[judged]]), 1.0 / fmean(guided.seconds[1:])
+        note = f"{clip.size}, frame {judged + 1} of a stream, time of {KEYED} frames; direct: that frame by itself"
+        note += f"; {FULL_STEPS} sampling steps each" if subject.steps else ""
         rows += [Row(key, subject.label, after, before, note), Row(f"{key}_speed", subject.label, fast, slow, note)]
     return rows
 

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from streamlight.evaluation.charts import FAINT, INK, Color, Page, pale, ticks
-from streamlight.evaluation.temporal_bench import TemporalBench, thinned
+from streamlight.evaluation.temporal_bench import TemporalBench
 from streamlight.evaluation.temporal_parts import SETTLED
 from streamlight.evaluation.temporal_ways import Taken
 from streamlight.evaluation.truth import RATE
@@ -32,6 +32,9 @@ _STEADY: Final[Color] = (190, 95, 20)
 _DRIFT: Final = 0.5 * 219.0 / 255.0
 """The goal, in the codes that mean luma is told in."""
 
+_SETTLED: Final = round(SETTLED / RATE)
+"""Seconds."""
+
 
 def draw_plots(bench: TemporalBench) -> dict[str, np.ndarray]:
     """By name, ``(H, W, 3)`` uint8 BGR; a plot of what was not measured is left out."""
@@ -40,7 +43,7 @@ def draw_plots(bench: TemporalBench) -> dict[str, np.ndarray]:
         found["stability"] = _trade(bench)
     if bench.taken:
         found["luma"] = _luma(bench)
-    if any(len(levels) > SETTLED for levels in bench.still.values()):
+    if any(len(means) > _SETTLED for means in bench.still.values()):
         found["still"] = _still(bench)
     return found
 
@@ -179,12 +182,11 @@ def _still(bench: TemporalBench) -> np.ndarray:
     page = Page((_WIDE, 620))
     page.text("A scene that stands still: drift of mean luma, codes of 8 bit", 110, 48, 1.0, weight=2)
     curves: dict[str, tuple[list[float], list[float]]] = {}
-    for label, levels in bench.still.items():
-        means = thinned(levels[SETTLED:])
+    for label, every in bench.still.items():
+        means = every[_SETTLED:]
         if means:
-            start = fmean(means[:10])
-            seconds = [(SETTLED + 25 * (index + 0.5)) / float(RATE) for index in range(len(means))]
-            curves[label] = seconds, [mean - start for mean in means]
+            start = fmean(means[:_SETTLED])
+            curves[label] = [_SETTLED + index + 0.5 for index in range(len(means))], [mean - start for mean in means]
     values = [value for _, drift in curves.values() for value in drift]
     end = max(seconds[-1] for seconds, _ in curves.values())
     low, high = min(-1.2 * _DRIFT, *values), max(1.2 * _DRIFT, *values)

@@ -57,12 +57,12 @@ MEASURES: Final[dict[str, Measure]] = {
     "still_drift": Measure("still scene, drift of mean luma", "value", most=0.5, digits=3, unit="/255"),
     "still_memory": Measure("still scene, memory at the end over that early on", "value", most=1.02, digits=3),
     "warm": Measure("4 warm steps beside 25 cold ones, PSNR", "difference", least=-0.3, unit=" dB"),
-    "warm_speed": Measure("4 warm steps beside 25 cold ones, frames a second", "ratio", least=6.0, digits=3),
+    "warm_speed": Measure("4 warm steps beside 25 cold ones, frames a core-second", "ratio", least=6.0, digits=3),
     "guided": Measure("guided at 1080p beside direct, PSNR", "difference", least=-1.0, unit=" dB"),
-    "guided_speed": Measure("guided at 1080p beside direct, frames a second", "ratio", least=20.0, digits=3),
-    "keyed": Measure("guided, a key frame in four, beside direct, PSNR", "difference", least=-1.0, unit=" dB"),
+    "guided_speed": Measure("guided at 1080p beside direct, frames a core-second", "ratio", least=20.0, digits=3),
+    "keyed": Measure("guided, a key frame in three, beside direct, PSNR", "difference", least=-1.0, unit=" dB"),
     "keyed_speed": Measure(
-        "guided, a key frame in four, beside direct, frames a second", "ratio", least=20.0, digits=3
+        "guided, a key frame in three, beside direct, frames a core-second", "ratio", least=20.0, digits=3
     ),
     "overhead": Measure("what temporal adds to a frame of 1080p, on one core", "value", most=6.0, unit=" ms"),
 }

@@ -30,12 +30,14 @@ class Subject:
         pictures: Whether it works on whole RGB pictures, as the generative models do.
         samples: Whether it starts from noise.
         steps: Whether it takes sampling steps.
+        temperature: Its own.
     """
 
     contender: Contender
     pictures: bool
     samples: bool
     steps: bool
+    temperature: float
 
     @classmethod
     def of(cls, contender: Contender) -> Subject:
@@ -46,8 +48,8 @@ class Subject:
             ModelError: It cannot be loaded.
         """
         with closing(contender.open()) as enhancer:
-            card = enhancer.model.card
-            return cls(contender, card.color == "rgb", card.stochastic, "steps" in keywords(card.name))
+            card, temperature = enhancer.model.card, enhancer.model.temperature
+            return cls(contender, card.color == "rgb", card.stochastic, "steps" in keywords(card.name), temperature)
 
     @property
     def label(self) -> str:
@@ -83,7 +85,7 @@ class Enhanced:
 
     Attributes:
         frames: Enhanced.
-        seconds: That each took.
+        seconds: Of the processor that each took, over all threads.
         state: Of the stream after the last.
     """
 
@@ -110,9 +112,9 @@ def enhance_frames(
             out.state = enhancer.new_state()
             worker = _reseeded(enhancer, mode, index)
         copy = replace(frame)
-        begin = time.perf_counter()
+        begin = time.process_time()
         worker([copy], [out.state])
-        out.seconds.append(time.perf_counter() - begin)
+        out.seconds.append(time.process_time() - begin)
         out.frames.append(copy)
         if worker is not enhancer:
             worker.close()
@@ -151,7 +153,7 @@ class Taken:
         clip: Name.
         stability: The option; None for frame by frame.
         temperature: The option; None for a model that does not sample.
-        seconds: A frame, median.
+        seconds: Of the processor a frame, median.
         level: Mean luma above black, codes of 8 bit.
         warp_error: E_warp in steady light.
         clean_warp_error: That of the clean frames.

@@ -20,7 +20,7 @@ from streamlight.enhance import Enhancer, EnhanceSettings
 from streamlight.errors import ConfigError, MediaError
 from streamlight.evaluation.contenders import Contender, parse_contender
 from streamlight.evaluation.scenes import write_scene
-from streamlight.evaluation.temporal_bench import DEFAULT, bench_temporal, contenders_of, steady_rows
+from streamlight.evaluation.temporal_bench import DEFAULT, bench_temporal, contenders_of, read_bench, steady_rows
 from streamlight.evaluation.temporal_clips import clips_to_measure, darkened_clip, drawn_clip
 from streamlight.evaluation.temporal_overhead import overhead_row
 from streamlight.evaluation.temporal_page import markdown
@@ -274,7 +274,10 @@ def test_the_whole_command(tmp_path: Path) -> None:
     assert {("llflow", "warp_1"), ("llflow", "flicker_0"), ("retinex", "warp_0"), ("retinex", "cut")} <= measures
     assert ("retinex", "warp_1") not in measures  # it does not sample
     values = {(one["temperature"], one["stability"]) for one in found["taken"] if one["model"] == "llflow"}
-    assert values >= {(1.0, None), (1.0, 0.0), (1.0, 0.25), (1.0, 1.0), (0.0, None), (0.0, 0.75)}
+    assert values == {
+        *((0.0, value) for value in (None, 0.25, 0.5, 0.75, 1.0)),  # swept at its own temperature
+        *((1.0, value) for value in (None, 0.0, DEFAULT)),
+    }
     assert len(found["still"]["retinex"]) == 12  # means of seconds
     text = page.read_text("utf-8")
     assert str(GOLDEN) not in text + data.read_text("utf-8")
@@ -284,6 +287,26 @@ def test_the_whole_command(tmp_path: Path) -> None:
         assert drawn is not None
         assert drawn.shape[1] == 1600
         assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 50
+
+
+def test_results_are_read_back_and_joined(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"parts": ["cut"], "frames": 8, "size": 48}
+    first = bench_temporal([parse_contender("retinex"), parse_contender("tonenet")], command="first", **settings)
+    file = tmp_path / "first.json"
+    file.write_text(json.dumps(first.to_dict()), "utf-8")
+    assert json.dumps(read_bench(file).to_dict()) == json.dumps(first.to_dict())
+    second = bench_temporal([parse_contender("retinex")], command="second", **settings)
+    both = read_bench(file).joined(second)
+    assert both.commands == ["first", "second"]
+    assert sorted(both.models) == ["retinex", "tonenet"]
+    assert [row.model for row in both.rows] == ["tonenet", "retinex"]
+    with pytest.raises(ConfigError, match="differ in frames: 8, 9"):
+        first.joined(replace(second, frames=9))
+    file.write_text('{"rows": []}', "utf-8")
+    with pytest.raises(MediaError, match=r"first\.json: is no result of 'streamlight bench temporal"):
+        read_bench(file)
+    with pytest.raises(MediaError, match=r"missing\.json: cannot be read"):
+        read_bench(tmp_path / "missing.json")
 
 
 def test_a_page_says_what_it_was_measured_with(tmp_path: Path) -> None:
