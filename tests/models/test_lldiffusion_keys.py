@@ -12,7 +12,7 @@ from lldiffusion_states import golden_state, published_shapes, random_state
 from safetensors.torch import save_file
 from torch import Tensor
 
-from streamlight.errors import ModelError
+from streamlight.errors import ConfigError, ModelError
 from streamlight.models import load
 from streamlight.models.lldiffusion import ARCHITECTURE, LLDiffusion, LLDiffusionConfig, UNetConfig, deduce
 from streamlight.models.lldiffusion.config import current_order, old_order
@@ -171,6 +171,19 @@ def test_other_widths_and_depths(features: tuple[int, ...], fuse: str) -> None:
     network = LLDiffusion(config).eval()
     assert deduce(network.state_dict()) == config
     assert noise_of(network).isfinite().all()
+
+
+def test_groups_are_a_setting_that_files_carry(tmp_path: Path) -> None:
+    published, coarse = opened(plain()), opened(plain(), norm_groups=8)
+    assert published.card.revision != coarse.card.revision
+    assert not torch.allclose(noise_of(published), noise_of(coarse), atol=1e-3)
+    coarse.save(tmp_path / "own.safetensors")
+    again = load(tmp_path / "own.safetensors")
+    assert isinstance(again, LLDiffusion)
+    assert torch.equal(noise_of(again), noise_of(coarse))
+    for wrong in (0, 5, 64):
+        with pytest.raises(ConfigError, match=f"norm_groups must divide 32.*got {wrong}"):
+            opened(plain(), norm_groups=wrong)
 
 
 def test_what_is_missing_surplus_or_misshapen_is_named() -> None:

@@ -14,7 +14,8 @@ from torch import Tensor
 from streamlight import load
 from streamlight.errors import ConfigError, ModelError
 from streamlight.models.lldiffusion import LLDiffusion, training_losses
-from streamlight.models.lldiffusion.losses import antithetic_times
+from streamlight.models.lldiffusion.diffusion import alpha_bars, diffuse
+from streamlight.models.lldiffusion.losses import CLEAN_LIMIT, antithetic_times, clean_loss
 from streamlight.training.tasks import lldiffusion
 from streamlight.training.tasks.lldiffusion import LLDiffusionOptions, LLDiffusionTask
 from tests.training.tasks import LLDIFFUSION, descend, exported, gradients, numbers, pairs, psnr
@@ -78,6 +79,47 @@ def test_frozen_phase_leaves_the_encoder_alone(golden: dict[str, Tensor]) -> Non
     descend(task, golden, steps=3)
     for name, tensor in task.module.encoder.state_dict().items():
         assert torch.equal(tensor, before[name]), name
+
+
+def test_clean_loss_is_that_of_the_picture_that_the_noise_amounts_to() -> None:
+    x, noise, t = torch.rand(3, 3, 8, 8), torch.randn(3, 3, 8, 8), torch.tensor([0, 300, 600])
+    predicted = noise + 0.1 * torch.randn(noise.shape)
+    bar = torch.tensor(alpha_bars())[t + 1].reshape(-1, 1, 1, 1)
+    picture = (diffuse(x, t, noise) - (1 - bar).sqrt() * predicted) / bar.sqrt()
+    assert float((1 - bar[2]) / bar[2]) < CLEAN_LIMIT
+    assert float(clean_loss(predicted, noise, t)) == pytest.approx(float((picture - x).square().mean()), rel=1e-3)
+
+
+def test_clean_loss_is_limited() -> None:
+    noise = torch.randn(2, 3, 8, 8)
+    found = float(clean_loss(noise + 0.1, noise, torch.tensor([999, 999])))
+    assert found == pytest.approx(CLEAN_LIMIT * 0.01, rel=1e-4)
+
+
+def test_clean_weight_adds_to_the_published_losses() -> None:
+    task, batch = make(clean_weight=0.5), pairs()
+    found = {name: float(v.detach()) for name, v in task.losses(batch, step=0, generator=numbers()).items()}
+    assert set(found) == {"loss", "noise", "image", "clean"}
+    assert found["loss"] == pytest.approx(found["noise"] + 0.1 * found["image"] + 0.5 * found["clean"], rel=1e-5)
+    assert found["clean"] > 0
+
+
+def test_joint_phase_without_dgnet_trains_the_encoder(tmp_path: Path) -> None:
+    task = make(network={**LLDIFFUSION, "dgnet": None}, image_weight=0.0)
+    found = gradients(task, pairs())
+    assert {name.partition(".")[0] for name in found} == {"encoder", "diff_unet"}
+    assert set(task.losses(pairs(), step=0, generator=numbers())) == {"loss", "noise"}
+    assert isinstance(load(exported(task, tmp_path / "w.safetensors")), LLDiffusion)
+
+
+def test_groups_go_along(tmp_path: Path) -> None:
+    task = make(network={**LLDIFFUSION, "norm_groups": 4}, sheet_steps=2, keywords={"steps": 2})
+    path = exported(task, tmp_path / "w.safetensors")
+    model = load(path)
+    assert isinstance(model, LLDiffusion)
+    assert (model.config.norm_groups, model.sampling.steps) == (4, 2)
+    assert make(path).module.config == task.module.config
+    assert make(path, phase="frozen").module.config.norm_groups == 4
 
 
 def test_patches_times_and_noise_come_from_the_generator() -> None:

@@ -26,6 +26,7 @@ FULL = (
     "lldiffusion_frozen",
 )
 SMALL = ("llflow_s", "glare_s_vqgan", "glare_s_flow", "glare_s_fusion", "lldiffusion_s", "lldiffusion_s_frozen")
+TINY = ("glare_xs_vqgan", "glare_xs_flow", "glare_xs_fusion", "lldiffusion_xs")
 TO_SHIP = ("llflow_s", "glare_s_fusion", "lldiffusion_s_frozen")
 MAXIMUM = 40e6
 """Bytes of all weights files of our own size together."""
@@ -37,7 +38,7 @@ def recipe(name: str) -> Recipe:
 
 def test_all_are_here() -> None:
     found = {path.stem for path in FOLDER.glob("*.yaml")}
-    assert {*FULL, *SMALL} <= found
+    assert {*FULL, *SMALL, *TINY} <= found
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_full_recipes_train_on_pairs_without_average_or_clipping_of_their_own(na
         assert found.optimizer.betas == (0.9, 0.999)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [*SMALL, *TINY])
 def test_small_recipes_leave_the_held_out_photographs_alone(name: str) -> None:
     found = recipe(name)
     assert len(found.data.exclude) >= 40
@@ -88,7 +89,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Weights files of the recipes of our own size, after one step each."""
     folder = tmp_path_factory.mktemp("small")
     files: dict[str, Path] = {}
-    for name in SMALL:
+    for name in (*SMALL, *TINY):
         found = recipe(name)
         # Recipes start from runs/<recipe>/weights.safetensors of the one before.
         start = None if found.start is None else files[Path(found.start).parent.name]
@@ -105,7 +106,7 @@ def test_weights_of_our_own_size_are_small(chain: dict[str, Path]) -> None:
         assert sum(tensor.numel() for tensor in load_file(chain[name]).values()) < 6.5e6, name
 
 
-@pytest.mark.parametrize("name", TO_SHIP)
+@pytest.mark.parametrize("name", [*TO_SHIP, "glare_xs_fusion", "lldiffusion_xs"])
 def test_weights_of_our_own_size_enhance(chain: dict[str, Path], name: str) -> None:
     model = load(chain[name])
     assert model.card.licence == "Apache-2.0"

@@ -8,7 +8,15 @@ from typing import Final, Literal
 import torch
 
 from streamlight.models.architecture import Architecture, as_dtype
-from streamlight.models.lldiffusion.config import LLDiffusionConfig, UNetConfig, current_order, deduce, is_lldiffusion
+from streamlight.models.lldiffusion.config import (
+    GROUPS,
+    LLDiffusionConfig,
+    UNetConfig,
+    check_groups,
+    current_order,
+    deduce,
+    is_lldiffusion,
+)
 from streamlight.models.lldiffusion.model import CARD, LLDiffusion
 from streamlight.models.lldiffusion.preprocess import Padding
 from streamlight.models.lldiffusion.sampling import Sampling
@@ -55,6 +63,7 @@ def build(
     seed: int = 0,
     padding: Padding = "least",
     temperature: float = 1.0,
+    norm_groups: int = GROUPS,
 ) -> LLDiffusion:
     """Make a model from weights; the sampler's settings are those of :class:`Sampling`.
 
@@ -75,6 +84,7 @@ def build(
         seed: Of the fresh noise.
         padding: Inner size of frames.
         temperature: Standard deviation of the start noise.
+        norm_groups: Groups of every normalisation, which shapes do not tell; 32 as published, or a divisor of that.
 
     Raises:
         ModelError: The weights do not fit.
@@ -95,11 +105,13 @@ def build(
         padding=padding,
     )
     working = as_dtype(dtype, CARD)
-    config = deduce(weights.tensors)
+    check_groups(norm_groups)
+    config = replace(deduce(weights.tensors), norm_groups=norm_groups)
     unused = UNUSED if dgnet else (*UNUSED, r"deg_unet\.")
     if not dgnet:
         config = replace(config, dgnet=None)
-    revision = f"{fingerprint(weights.tensors)}-{working}".replace("torch.", "")
+    grouped = "" if norm_groups == GROUPS else f"-g{norm_groups}"
+    revision = f"{fingerprint(weights.tensors)}{grouped}-{working}".replace("torch.", "")
     model = assemble(
         lambda: LLDiffusion(config, sampling=sampling, temperature=temperature, revision=revision),
         weights,

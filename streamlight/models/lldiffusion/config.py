@@ -9,13 +9,13 @@ from typing import Final, Literal
 
 from torch import Tensor
 
-from streamlight.errors import ModelError
+from streamlight.errors import ConfigError, ModelError
 
 LEVELS: Final = 6
 """Levels of both U-Nets; the encoder halves the picture five times, so no other number fits its features."""
 
 GROUPS: Final = 32
-"""Groups of every group normalisation."""
+"""Groups of every group normalisation in the published networks; widths are multiples of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,15 @@ class LLDiffusionConfig:
         features: Channels of the injected degradation features, coarse (1/16) to fine.
         dddm: The noise-predicting U-Net (``diff_unet``).
         dgnet: The degradation generation network (``deg_unet``); None in files stripped for inference.
+        norm_groups: Groups of every normalisation, which shapes do not tell. In a network no wider than its groups each
+            channel loses its mean, and with it most of what is known of brightness and colour.
     """
 
     encoder_ch: int
     features: tuple[int, ...]
     dddm: UNetConfig
     dgnet: UNetConfig | None = None
+    norm_groups: int = GROUPS
 
     @property
     def num_deg_fusion(self) -> int:
@@ -103,6 +106,16 @@ def deduce(state: Mapping[str, Tensor]) -> LLDiffusionConfig:
         raise ModelError(f"encoder.upsample.convs: 1 to {LEVELS} stages are expected, got {len(features)}")
     dgnet = _unet(state, "deg_unet") if "deg_unet.conv_in.weight" in state else None
     return LLDiffusionConfig(encoder_ch, tuple(features), _unet(state, "diff_unet"), dgnet)
+
+
+def check_groups(norm_groups: int) -> None:
+    """See that all widths can be normalised in so many groups.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    if norm_groups < 1 or GROUPS % norm_groups:
+        raise ConfigError(f"norm_groups must divide {GROUPS}, of which all widths are multiples, got {norm_groups}")
 
 
 def current_order(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

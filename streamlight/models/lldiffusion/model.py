@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, replace
 from functools import partial
@@ -69,8 +70,9 @@ class LLDiffusion(nn.Module):
         self.temperature = temperature
         self.sampling = sampling if sampling is not None else Sampling()
         self.encoder = LatentMapEncoder(config.encoder_ch, config.features)
-        self.diff_unet = UNet(config.dddm, config.features)
-        self.deg_unet = UNet(config.dgnet, config.features) if config.dgnet is not None else None
+        groups = config.norm_groups
+        self.diff_unet = UNet(config.dddm, config.features, norm_groups=groups)
+        self.deg_unet = UNet(config.dgnet, config.features, norm_groups=groups) if config.dgnet is not None else None
         settings = "-".join(str(value) for value in astuple(self.sampling))
         self.card: ModelCard = replace(
             CARD,
@@ -246,7 +248,9 @@ class LLDiffusion(nn.Module):
         Raises:
             ModelError: The file cannot be written.
         """
-        write_safetensors(path, self.state_dict(), metadata={"streamlight.architecture": CARD.name})
+        keywords = json.dumps({"norm_groups": self.config.norm_groups})
+        metadata = {"streamlight.architecture": CARD.name, "streamlight.keywords": keywords}
+        write_safetensors(path, self.state_dict(), metadata=metadata)
 
     def _settings(self, changes: dict[str, Any]) -> Sampling:
         if unknown := sorted(set(changes) - {"steps", "eta", "t_start"}):

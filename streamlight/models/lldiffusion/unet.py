@@ -54,11 +54,11 @@ class _Down(nn.Module):
 class _Middle(nn.Module):
     """The coarsest level. Its ResBlocks are not told the time step, in the published networks neither."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, groups: int) -> None:
         super().__init__()
-        self.block_1 = ResBlock(channels, channels)
-        self.attn_1 = SpatialAttention(channels)
-        self.block_2 = ResBlock(channels, channels)
+        self.block_1 = ResBlock(channels, channels, groups=groups)
+        self.attn_1 = SpatialAttention(channels, groups=groups)
+        self.block_2 = ResBlock(channels, channels, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.block_2(self.attn_1(self.block_1(x)))
@@ -113,9 +113,10 @@ class UNet(nn.Module):
     Args:
         config: Its shape.
         features: Channels of the degradation features, coarse to fine.
+        norm_groups: Groups of every normalisation.
     """
 
-    def __init__(self, config: UNetConfig, features: Sequence[int]) -> None:
+    def __init__(self, config: UNetConfig, features: Sequence[int], *, norm_groups: int = GROUPS) -> None:
         super().__init__()
         widths = [config.ch * factor for factor in config.ch_mult]
         temb = 4 * config.ch if config.time else 0
@@ -127,16 +128,17 @@ class UNet(nn.Module):
         levels = []
         for level, width in enumerate(widths):
             blocks = [
-                ResBlock(current if j == 0 else width, width, embedding_channels=temb)
+                ResBlock(current if j == 0 else width, width, embedding_channels=temb, groups=norm_groups)
                 for j in range(config.num_res_blocks)
             ]
-            attention = [SpatialAttention(width) for _ in blocks] if level in config.attn_levels else []
+            attended = level in config.attn_levels
+            attention = [SpatialAttention(width, groups=norm_groups) for _ in blocks] if attended else []
             last = level == LEVELS - 1
             levels.append(_Down(blocks, attention, None if last else Downsample(width)))
             skips += [width] * (len(blocks) + (not last))
             current = width
         self.down = nn.ModuleList(levels)
-        self.mid = _Middle(current)
+        self.mid = _Middle(current, groups=norm_groups)
 
         self.up = nn.ModuleDict()  # levels, "0" the coarsest, and beside them the gates of injected features
         gates: dict[str, nn.Module] = {}
@@ -147,15 +149,17 @@ class UNet(nn.Module):
                     gates[str(index)] = ChannelGate(current)
             blocks = []
             for _ in range(config.num_res_blocks + 1):
-                blocks.append(ResBlock(current + skips.pop(), width, embedding_channels=temb))
+                joined = current + skips.pop()
+                blocks.append(ResBlock(joined, width, embedding_channels=temb, groups=norm_groups))
                 current = width
-            attention = [SpatialAttention(width) for _ in blocks] if LEVELS - 1 - index in config.attn_levels else []
+            attended = LEVELS - 1 - index in config.attn_levels
+            attention = [SpatialAttention(width, groups=norm_groups) for _ in blocks] if attended else []
             self.up[str(index)] = _Up(blocks, attention, None if index == LEVELS - 1 else Upsample(width))
         if gates:
             self.up["fuse"] = _Fuse(gates)
 
         current += features[LEVELS - 1] if len(features) == LEVELS else 0
-        self.norm_out = group_norm(current, GROUPS)
+        self.norm_out = group_norm(current, norm_groups)
         self.conv_out = nn.Conv2d(current, config.out_ch, 3, padding=1)
 
     def forward(self, x: Tensor, features: Sequence[Tensor], t: Tensor | None = None) -> Tensor:

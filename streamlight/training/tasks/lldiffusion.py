@@ -11,12 +11,14 @@ from pydantic import Field
 from torch import Tensor
 
 from streamlight.errors import ConfigError
+from streamlight.models import registry
 from streamlight.models.lldiffusion.architecture import UNUSED
-from streamlight.models.lldiffusion.config import GROUPS, LEVELS, LLDiffusionConfig, deduce
+from streamlight.models.lldiffusion.config import GROUPS, LEVELS, LLDiffusionConfig, check_groups, deduce
 from streamlight.models.lldiffusion.losses import antithetic_times, training_losses
 from streamlight.models.lldiffusion.model import LLDiffusion
 from streamlight.models.lldiffusion.preprocess import MINIMUM, MULTIPLE
 from streamlight.models.lldiffusion.sampling import Sampling
+from streamlight.models.weights import Weights
 from streamlight.training.task import Batch
 from streamlight.training.tasks.common import (
     TaskOptions,
@@ -44,7 +46,9 @@ class LLDiffusionOptions(TaskOptions):
         patch: Height and width of what is cut out of each pair, multiples of 32, at least 64; None takes pairs as they
             come.
         patches: Patches per pair; the batch of a step is that many times larger.
-        image_weight: Weight of DGNET's loss in the joint phase: 0.1 for LOL, 1 for LOL-v2.
+        image_weight: Weight of DGNET's loss in the joint phase: 0.1 for LOL, 1 for LOL-v2. 0 does without DGNET, which
+            saves half of the work: the encoder then learns from the DDDM alone.
+        clean_weight: Weight of the squared error of the clean picture that the predicted noise amounts to.
         keep_dgnet: Whether the exported file holds DGNET, which enhancement does not need.
         sheet_steps: Steps of the sampler for the sample sheets.
     """
@@ -53,7 +57,8 @@ class LLDiffusionOptions(TaskOptions):
     phase: Literal["joint", "frozen"] = "joint"
     patch: tuple[int, int] | None = (128, 128)
     patches: Annotated[int, Field(ge=1)] = 4
-    image_weight: Annotated[float, Field(gt=0)] = 0.1
+    image_weight: Annotated[float, Field(ge=0)] = 0.1
+    clean_weight: Annotated[float, Field(ge=0)] = 0.0
     keep_dgnet: bool = True
     sheet_steps: Annotated[int, Field(ge=1, le=100)] = 10
 
@@ -95,21 +100,24 @@ class LLDiffusionTask:
         if options.patch is not None:
             _check_size(*options.patch, what="options.patch")
         weights = None if start is None else starting_weights(start, NAME)
-        found, wanted = (None if weights is None else deduce(weights.tensors)), options.network
+        found, wanted = (None if weights is None else _found(weights)), options.network
         if frozen:
             found, wanted = _without_dgnet(found), _without_dgnet(wanted)
         config = agreed(wanted, found, start=start)
-        if not frozen and config.dgnet is None:
-            raise ConfigError("options.network.dgnet: missing; the joint phase trains DGNET too (or set phase: frozen)")
+        if not frozen and options.image_weight and config.dgnet is None:
+            raise ConfigError(
+                "options.network.dgnet: missing; the joint phase trains DGNET too "
+                "(or set phase: frozen, or image_weight: 0)"
+            )
         _check_widths(config)
         network = LLDiffusion(config, sampling=Sampling(steps=options.sheet_steps))
-        check_deducible(network, config, deduce)
+        check_deducible(network, config, lambda state: replace(deduce(state), norm_groups=config.norm_groups))
         if weights is not None:
             fill(network, weights, unused=(*UNUSED, _DGNET) if frozen else UNUSED)
         return cls(options, network.to(device))
 
     def losses(self, batch: Batch, *, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """``noise`` (mean squared error of the predicted noise) and, in the joint phase, DGNET's ``image``."""
+        """``noise``, mean squared error of the predicted noise; DGNET's ``image`` and ``clean`` where they count."""
         options = self._options
         if self._frozen:
             self.module.encoder.eval()  # else its spectral norms would drift on
@@ -119,9 +127,15 @@ class LLDiffusionTask:
         times = antithetic_times(len(low), generator=generator).to(low.device)
         noise = torch.randn(target.shape, generator=generator).to(low.device)
         weight = 0.0 if self._frozen else options.image_weight
-        found = training_losses(self.module, low, target, t=times, noise=noise, image_weight=weight)
+        found = training_losses(
+            self.module, low, target, t=times, noise=noise, image_weight=weight, clean_weight=options.clean_weight
+        )
         terms = {"loss": found.total, "noise": found.noise}
-        return terms if self._frozen else {**terms, "image": found.image}
+        if weight:
+            terms["image"] = found.image
+        if options.clean_weight:
+            terms["clean"] = found.clean
+        return terms
 
     @torch.no_grad()
     def pictures(self, batch: Batch, *, generator: torch.Generator) -> list[Tensor]:
@@ -140,7 +154,15 @@ class LLDiffusionTask:
         if not self._options.keep_dgnet:
             state = {name: tensor for name, tensor in state.items() if not name.startswith("deg_unet.")}
         tensors = stored(state, half=self._options.half, keep=lambda name: name.endswith(("weight_u", "weight_v")))
-        return tensors, describe(NAME, self._options)
+        groups = self.module.config.norm_groups
+        return tensors, describe(NAME, self._options, **({} if groups == GROUPS else {"norm_groups": groups}))
+
+
+def _found(weights: Weights) -> LLDiffusionConfig:
+    """The network of a file, with the groups that it states, which shapes do not tell."""
+    return replace(
+        deduce(weights.tensors), norm_groups=int(registry.stored_keywords(weights).get("norm_groups", GROUPS))
+    )
 
 
 def _without_dgnet(config: LLDiffusionConfig | None) -> LLDiffusionConfig | None:
@@ -154,6 +176,7 @@ def _check_size(height: int, width: int, *, what: str) -> None:
 
 def _check_widths(config: LLDiffusionConfig) -> None:
     """What the constructors take for granted of a shape that comes from a recipe."""
+    check_groups(config.norm_groups)
     if not 1 <= len(config.features) <= LEVELS:
         raise ConfigError(f"options.network.features: 1 to {LEVELS} are possible, got {len(config.features)}")
     for name, unet in (("dddm", config.dddm), ("dgnet", config.dgnet)):
