@@ -192,6 +192,8 @@ class LiveRun:
         """The detecting thread, if anything is to be detected; closes what the configuration asked for."""
         settings = self._config.detect
         if self._detector is None and settings.model is None:
+            if settings.events or settings.draw:
+                raise ConfigError("--events and --draw-boxes need something that detects: --detect motion, or a model")
             yield None
             return
         with ExitStack() as stack:

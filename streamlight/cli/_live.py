@@ -13,7 +13,7 @@ from streamlight.live.logs import start_logging
 from streamlight.pipelines.live_report import LiveReport
 from streamlight.pipelines.surveillance import run_live
 
-DONE = 0
+DONE, FAILED = 0, 1
 
 
 def run_cameras(
@@ -29,22 +29,21 @@ def run_cameras(
     verbosity = _console.settings.verbosity
     level = logging.DEBUG if verbosity > 0 else logging.WARNING if verbosity < 0 else logging.INFO
     start_logging(config.live.log_format, level=level)
-    # Being stopped is how a live run ends; that is no failure.
     with stop_on_signal() as stop:
         report = run_live(cameras, config, stop=stop)
     if verbosity >= 0 and config.live.log_format == "text" and json_target != "-":
         _tell(report)
     _console.write_json(json_target, report.to_dict())
-    return DONE
+    # Being stopped is how a live run ends; that is no failure. Ending by itself without a picture of some camera is.
+    silent = report.status == "done" and any(not camera["frames"]["in"] for camera in report.cameras)
+    return FAILED if silent else DONE
 
 
 def _tell(report: LiveReport) -> None:
     for camera in report.cameras:
         frames, latency = camera["frames"], camera["latency"]
-        _console.say(
-            f"{camera['name']}: {frames['in']} frames in, {frames['out']} out, "
-            f"latency {1e3 * latency['p50']:.0f} ms, 95 % within {1e3 * latency['p95']:.0f} ms"
-        )
+        delay = f", latency {1e3 * latency['p50']:.0f} ms, 95 % within {1e3 * latency['p95']:.0f} ms"
+        _console.say(f"{camera['name']}: {frames['in']} frames in, {frames['out']} out{delay if frames['out'] else ''}")
         for cause, count in camera["dropped"].items():
             _console.say(f"  dropped: {count} frames: {cause}")
         for kind in ("untouched", "bypassed"):

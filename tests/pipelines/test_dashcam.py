@@ -137,3 +137,12 @@ def test_the_preset_joins_and_protects_lights() -> None:
     config = load_config(preset="dashcam")
     assert config.input.join
     assert config.model.highlights > 0.0
+
+
+def test_the_preset_runs_on_the_samples(tmp_path: Path) -> None:
+    samples = Path(__file__).resolve().parents[2] / "samples"
+    config = load_config(preset="dashcam", values={"end": "0.5", "model": "retinex"})
+    reports = enhance_many([samples], tmp_path / "out", config=config)
+    assert [report.status for report in reports] == ["done", "done"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["drive.mp4", "yard.mp4"]
+    assert any("audio" in stream for report in reports for stream in report.streams_carried)

@@ -19,11 +19,13 @@ from streamlight.pipelines.live_report import LiveReport
 from streamlight.pipelines.live_rungs import UNTOUCHED, Rungs
 from streamlight.pipelines.surveillance import LiveRun, run_live
 
-from streamlight.cameras import CameraEntry
+from streamlight.cameras import CameraEntry, load_cameras
+from streamlight.cli._main import run as run_command
 from streamlight.config import load_config
 from streamlight.errors import ConfigError
 from tests.clips import make_clip
 
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 QUICK = {"model": "retinex", "realtime": True, "max_latency": 10_000, "workers": 1}
 
 
@@ -239,6 +241,36 @@ def test_wrong_use_is_named(tmp_path: Path) -> None:
         run_live([CameraEntry("a.mp4", "x")], load_config(values={"detect": "cats"}))
     with pytest.raises(ConfigError, match=r"'\.txt' names no container"):
         run_live([CameraEntry("a.mp4", "x", record=str(tmp_path / "a.txt"))])
+
+
+def test_events_without_a_detector_are_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="need something that detects"):
+        run_live([CameraEntry("a.mp4", "x")], load_config(values={"events": "e.jsonl"}))
+
+
+def test_a_run_that_never_got_a_picture_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["live", str(tmp_path / "missing.mp4"), "--model", "retinex"]) == 1
+    assert "does not exist" in capsys.readouterr().err
+    assert run_command(["live"]) == 2
+    assert "no camera given" in capsys.readouterr().err
+
+
+def test_the_preset_runs_on_a_sample(tmp_path: Path) -> None:
+    values = {"record": str(tmp_path / "r")}
+    config, (camera,) = load_cameras([str(SAMPLES / "yard.mp4")], preset="surveillance", values=values)
+    seen: list[int] = []
+    stop = threading.Event()
+
+    def listen(name: str, frame: object) -> None:
+        seen.append(1)
+        if len(seen) >= 10:
+            stop.set()
+
+    report = run_live([camera], config, stop=stop, on_frame=listen)
+    check_account(report)
+    assert report.cameras[0]["pictures"]["enhanced"] >= 10
+    (recording,) = (tmp_path / "r").glob("yard-*.mp4")
+    assert np.mean(read_luma(recording)) > 40  # the sample has 27
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows what can be overwritten")
