@@ -37,6 +37,9 @@ _EVERYWHERE: Final = 0.5
 """Share of the picture that cannot all be moving things: the light or the scene has changed."""
 
 _VARIANCES: Final = 16.0
+_LEAST_VARIANCE, _FIRST_VARIANCE = 4.0, 15.0
+"""Of a picture element in the background, and of a new one; more where the picture is noisier."""
+
 _SHAKE: Final = 0.05
 """Largest shift of the picture that is taken for a shake, as a share of its sides."""
 
@@ -102,8 +105,11 @@ class MotionDetector:
         scene, seconds = self._scene(frame, small, camera)
         if scene.reference is None:
             scene.reference = small.copy()
+            return []
         small, inside = _held_still(small, scene.reference)
         small = _in_light_of(small, scene.reference)
+        if scene.frames == 0:
+            _allow_for_noise(scene.subtractor, small - scene.reference)
         # At the start every frame counts alike, later the background follows with its time constant.
         rate = max(1.0 / (scene.frames + 1), min(1.0, seconds / _MEMORY))
         mask = scene.subtractor.apply(small, learningRate=rate) == 255  # 127 is shadow
@@ -182,6 +188,14 @@ def _small_luma(frame: Frame) -> np.ndarray:
     size = (max(1, width // factor), max(1, height // factor))
     small = normalised(resized(frame.planes[0], size), *frame.color.luma_scale()) * np.float32(255.0)
     return cv2.blur(cv2.blur(small, (3, 3)), (3, 3))
+
+
+def _allow_for_noise(subtractor: Any, difference: np.ndarray) -> None:
+    """Tell the background how noisy the picture is: by default it takes a standard deviation of 9 for motion."""
+    variance = 0.5 * float(np.median(np.abs(difference)) / 0.6745) ** 2  # of one frame; most of the picture is still
+    subtractor.setVarMin(_LEAST_VARIANCE)
+    subtractor.setVarInit(max(_FIRST_VARIANCE, variance))
+    subtractor.setVarMax(max(5.0 * _FIRST_VARIANCE, 4.0 * variance))
 
 
 def _held_still(small: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -111,6 +111,21 @@ def test_a_step_of_the_light_is_no_motion_and_hides_none(gain, offset):
     assert sum(hits(moving, 28)) >= 14
 
 
+@pytest.mark.parametrize("noise", [20.0, 50.0])
+def test_a_noisy_picture_is_no_motion_and_hides_none(noise):
+    rng = np.random.default_rng(5)
+
+    def noisy(picture: np.ndarray, index: int) -> np.ndarray:
+        return picture * 0.5 + 40 + rng.normal(0.0, noise, picture.shape) * (1.0 if index else 0.9)
+
+    detector = MotionDetector()
+    still = look(detector, frames(40, mover=False, change=noisy))
+    assert sum(map(len, still.values())) <= 2
+    assert detector.resets == 0
+    if noise < 30.0:
+        assert sum(hits(look(MotionDetector(), frames(45, change=noisy)), 25)) >= 15
+
+
 def test_a_new_scene_is_learned_anew():
     def cut(picture: np.ndarray, index: int) -> np.ndarray:
         return picture if index < 25 else room(index, seed=8)[::-1]
