@@ -17,6 +17,7 @@ from typing import Any
 import av
 import numpy as np
 from av.container import InputContainer
+from av.sidedata.sidedata import SideDataContainer
 from av.stream import Disposition
 
 from streamlight.errors import MediaError
@@ -295,7 +296,9 @@ def refine(info: SourceInfo, frame: Any, path: Path | None = None) -> SourceInfo
 def display_matrix(frame: Any) -> tuple[int, ...] | None:
     """The display matrix of a decoded frame as nine signed integers, or None."""
     try:
-        for data in frame.side_data:
+        # Not ``frame.side_data``: that ties the picture into a reference cycle, and every new connection to a camera
+        # would keep one until the garbage collector comes by, which in a large process is next to never.
+        for data in SideDataContainer(frame):  # type: ignore[call-arg]
             if data.type.name == "DISPLAYMATRIX":
                 return tuple(int(value) for value in np.frombuffer(bytes(data), np.int32, 9))
     except ValueError:  # PyAV has no name for some other side data of this frame; rotation is all that is left

@@ -22,6 +22,7 @@ from typing import Any, cast
 import av
 import numba
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import VideoReformatter
 
 from streamlight.errors import MediaError
@@ -96,7 +97,8 @@ def eetf(light: np.ndarray | float, source_peak: float, target_peak: float) -> n
 def source_peak(picture: Any) -> float:
     """Brightest light of the source in cd/m²: MaxCLL, else the mastering display's peak, else 1000."""
     try:
-        data = {entry.type.name: bytes(entry) for entry in picture.side_data}
+        # ``picture.side_data`` would tie the picture into a reference cycle.
+        data = {entry.type.name: bytes(entry) for entry in SideDataContainer(picture)}  # type: ignore[call-arg]
     except ValueError:  # side data that this PyAV has no name for
         data = {}
     light = data.get("CONTENT_LIGHT_LEVEL", b"")
