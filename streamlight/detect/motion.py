@@ -112,7 +112,7 @@ class MotionDetector:
             _allow_for_noise(scene.subtractor, small - scene.reference)
         # At the start every frame counts alike, later the background follows with its time constant.
         rate = max(1.0 / (scene.frames + 1), min(1.0, seconds / _MEMORY))
-        mask = scene.subtractor.apply(small, learningRate=rate) == 255  # 127 is shadow
+        mask = scene.subtractor.apply(small, learningRate=rate) > 0
         scene.frames += 1
         mask &= inside
         learning = frame.seconds - scene.since < _LEARNING
@@ -150,7 +150,8 @@ class MotionDetector:
         now, source = frame.seconds, (frame.width, frame.height)
         scene = self._scenes.get(camera)
         if scene is None or scene.source != source or not 0 <= now - scene.last <= _GAP:
-            subtractor = cv2.createBackgroundSubtractorMOG2(varThreshold=_VARIANCES, detectShadows=True)
+            # Without colour a shadow cannot be told from somebody in dark clothes.
+            subtractor = cv2.createBackgroundSubtractorMOG2(varThreshold=_VARIANCES, detectShadows=False)
             subtractor.setBackgroundRatio(_BACKGROUND)
             scene = self._scenes[camera] = _Scene(subtractor, now, now, source)
         seconds = float(now - scene.last)

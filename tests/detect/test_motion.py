@@ -75,6 +75,16 @@ def test_what_moves_is_found_where_it_is():
     assert one.box[2] - one.box[0] < 2 * SIDE
 
 
+def test_dark_things_are_no_shadows():
+    def dark(picture: np.ndarray, index: int) -> np.ndarray:
+        x, y = place(index)
+        picture = 130 + (picture - 115) * 0.2
+        picture[y : y + SIDE, x : x + SIDE] -= 25
+        return picture
+
+    assert sum(hits(look(MotionDetector(), frames(40, mover=False, change=dark)), 20)) >= 18
+
+
 def test_nothing_moves_nothing_is_found():
     found = look(MotionDetector(), frames(40, mover=False))
     assert not any(found.values())
