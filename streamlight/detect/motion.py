@@ -30,6 +30,13 @@ _BACKGROUND: Final = 0.7
 _LEARNING: Final = 1.0
 """Seconds at the start, and after a change of scene, in which the background is learned and nothing is reported."""
 
+_LEARNING_FRAMES: Final = 8
+"""And frames at least."""
+
+_OWN_LIGHT: Final = 0.2
+"""Share of the picture's own light in what the background follows. A background that followed nothing but pictures in
+its own light would gain contrast from their noise, a little every minute."""
+
 _GAP: Final = 5.0
 """Seconds without a frame after which the background is learned anew."""
 
@@ -107,20 +114,22 @@ class MotionDetector:
             scene.reference = small.copy()
             return []
         small, inside = _held_still(small, scene.reference)
-        small = _in_light_of(small, scene.reference)
+        learning = scene.frames < _LEARNING_FRAMES or frame.seconds - scene.since < _LEARNING
+        # One noisy picture says little about the light of another: only an average of some does.
+        lit = small if learning else _in_light_of(small, scene.reference)
         if scene.frames == 0:
-            _allow_for_noise(scene.subtractor, small - scene.reference)
+            _allow_for_noise(scene.subtractor, lit - scene.reference)
         # At the start every frame counts alike, later the background follows with its time constant.
         rate = max(1.0 / (scene.frames + 1), min(1.0, seconds / _MEMORY))
-        mask = scene.subtractor.apply(small, learningRate=rate) > 0
+        mask = scene.subtractor.apply(lit, learningRate=rate) > 0
         scene.frames += 1
         mask &= inside
-        learning = frame.seconds - scene.since < _LEARNING
         if not learning and float(mask.mean()) > _EVERYWHERE:
             del self._scenes[camera]
             self.resets += 1
             return []
-        scene.reference += np.where(inside & ~mask, np.float32(rate), np.float32(0.0)) * (small - scene.reference)
+        target = lit + np.float32(_OWN_LIGHT) * (small - lit)
+        scene.reference += np.where(inside & ~mask, np.float32(rate), np.float32(0.0)) * (target - scene.reference)
         if learning:
             return []
         self._follow(scene, _things(mask, least=self._min_area * mask.size))

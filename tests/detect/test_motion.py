@@ -146,6 +146,24 @@ def test_a_new_scene_is_learned_anew():
     assert not any(found.values())
 
 
+def test_the_background_does_not_drift():
+    """A quarter of an hour at a frame a second, of a picture that is as much noise as it is scene."""
+    rng = np.random.default_rng(3)
+    noise = rng.normal(0.0, 12.0, (50, HEIGHT, WIDTH))
+    scene = 60 + (room() - 115) * 0.08
+    detector, contrast = MotionDetector(), []
+    for index in range(900):
+        frame = frame_of(scene + noise[rng.integers(50)], index)
+        frame.time_base = Fraction(1)
+        detector(frame, camera="a")
+        if index in (100, 899):
+            reference = detector._scenes["a"].reference
+            assert reference is not None
+            contrast.append(float(reference.std()))
+    assert detector.resets == 0
+    assert abs(contrast[1] / contrast[0] - 1.0) < 0.1
+
+
 def test_a_shaking_camera_is_no_motion_and_hides_none():
     def shaken(picture: np.ndarray, index: int) -> np.ndarray:
         return np.roll(picture, (index % 3 - 1, (index * 2) % 5 - 2), axis=(0, 1))
