@@ -26,7 +26,7 @@ class Rung:
         name: For people, reports and metrics.
         enhancer: What works on it; None hands pictures on as the camera gave them.
         family: Enhancers of one family share what they remember of a stream.
-        batches: Whether the model takes frames of several cameras in one call.
+        batches: Whether waiting for frames of other cameras pays: the model takes several in one call.
     """
 
     name: str
@@ -96,8 +96,9 @@ class Rungs:
                 continue
             done.add(kind)
             state = rung.enhancer.new_state()
-            for number in range(1 if rung.batches else 2):
-                rung.enhancer([_dark_frame(number, *((96, 64) if rung.batches else (320, 192)))], [state])
+            large = rung.enhancer.model.card.color == "rgb"
+            for number in range(1 if large else 2):
+                rung.enhancer([_dark_frame(number, *((96, 64) if large else (320, 192)))], [state])
 
     def close(self) -> None:
         """Release every enhancer."""
@@ -111,7 +112,7 @@ class Rungs:
 
     def _add(self, name: str, enhancer: Enhancer) -> None:
         card = enhancer.model.card
-        self.rungs.append(Rung(name, enhancer, family=card.name, batches=card.color == "rgb"))
+        self.rungs.append(Rung(name, enhancer, family=card.name, batches=enhancer.batches))
 
     def _smaller(self, enhancer: Enhancer) -> Enhancer:
         """Add rungs with smaller copies, where there is one."""

@@ -34,12 +34,23 @@ class AutoEnhancer(Enhancer):
 
     def __call__(self, frames: Sequence[Frame], states: Sequence[StreamState]) -> list[Frame]:
         """See :meth:`Enhancer.__call__`."""
-        for frame, state in zip(frames, states, strict=True):
+        pairs = list(zip(frames, states, strict=True))
+        if len({id(state) for state in states}) < len(states):  # of one stream: a size counts from its frame on
+            return [self([frame], [state])[0] for frame, state in pairs]
+        for frame, state in pairs:
             if is_resized(state, frame):
                 state.reset()
             state.size = (frame.width, frame.height)
-            self.chosen(frame.width, frame.height)([frame], [state])
+        for enhancer in (self.direct, self.guided):
+            mine = [(frame, state) for frame, state in pairs if self.chosen(frame.width, frame.height) is enhancer]
+            if mine:
+                enhancer([frame for frame, _ in mine], [state for _, state in mine])
         return list(frames)
+
+    @property
+    def batches(self) -> bool:
+        """See :attr:`Enhancer.batches`."""
+        return self.direct.batches
 
     def adjusted(self, settings: EnhanceSettings) -> AutoEnhancer:
         """See :meth:`Enhancer.adjusted`."""

@@ -89,6 +89,11 @@ class Enhancer(ABC):
         card = self.model.card
         return {"mode": type(self).__name__, "model": card.name, "revision": card.revision, **settings}
 
+    @property
+    def batches(self) -> bool:
+        """Whether frames of several streams are shown to the model in one call, so that waiting for company pays."""
+        return False
+
     def new_state(self) -> StreamState:
         """An empty memory for one stream."""
         return StreamState()

@@ -47,9 +47,9 @@ def decide(
     Returns:
         ``(1, 3, H, W)`` in the colour space of ``low``.
     """
-    recall = _recall(state, step, settings.stability) if averages(model, settings) else None
+    recall = recall_of(state, step, settings.stability) if averages(model, settings) else None
     condition = model.condition(low, noise=noise, recall=recall)
-    latent = _latent(model, model.prior(condition), state, step, settings)
+    latent = latent_of(model, model.prior(condition), state, step, settings)
     if model.card.denoises and settings.denoise < 1.0 and noise is not None:
         # Told of less noise it removes less, of none nothing; the tone is decided on what there is.
         condition = model.condition(low, noise=noise * settings.denoise, recall=recall)
@@ -85,7 +85,8 @@ def steady(model: GenerativeModel, low: Tensor, state: StreamState, step: Step, 
     return state.latent.mean.to(low.dtype)
 
 
-def _recall(state: StreamState, step: Step, stability: float) -> Recall:
+def recall_of(state: StreamState, step: Step, stability: float) -> Recall:
+    """What a stream remembers for the model, carried to this frame."""
     recall = Recall(hold=stability, steady=partial(_steady, state, step.seconds, stability))
     if state.carried and step.motion is not None:
         recall.past = carry_along(state.carried, step.motion)
@@ -98,7 +99,9 @@ def _steady(state: StreamState, seconds: float, stability: float, name: str, val
     return state.steady[name]
 
 
-def _latent(model: GenerativeModel, prior: Prior, state: StreamState, step: Step, settings: EnhanceSettings) -> Tensor:
+def latent_of(
+    model: GenerativeModel, prior: Prior, state: StreamState, step: Step, settings: EnhanceSettings
+) -> Tensor:
     """Mean and noise; the same noise for every frame of a stream.
 
     It stays where it is in the picture: a flow or sampler is equivariant to whole strides at most, and noise that moves

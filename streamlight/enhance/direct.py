@@ -13,6 +13,7 @@ from streamlight.enhance.base import Enhancer, EnhanceSettings
 from streamlight.enhance.clock import Clock
 from streamlight.enhance.color import planes_from_rgb, rgb_from_planes
 from streamlight.enhance.decide import decide, steady
+from streamlight.enhance.together import alike, decide_together
 from streamlight.enhance.watch import Step, watch
 from streamlight.errors import DeviceError, ModelError
 from streamlight.media.frame import Frame
@@ -46,34 +47,54 @@ class DirectEnhancer(Enhancer):
             )
         super().__init__(model, settings, device=device)
 
+    @property
+    def batches(self) -> bool:
+        """See :attr:`Enhancer.batches`."""
+        return self.model.card.batches
+
     def __call__(self, frames: Sequence[Frame], states: Sequence[StreamState]) -> list[Frame]:
         """See :meth:`Enhancer.__call__`."""
         if self.settings.strength > 0.0:
-            for frame, state in zip(frames, states, strict=True):
-                frame.planes = self._enhance(frame, state)
-                state.age += 1
+            single = [[position] for position in range(len(frames))]
+            for group in alike(frames, states) if self.batches else single:
+                self._enhance([frames[i] for i in group], [states[i] for i in group])
         return list(frames)
 
     @torch.inference_mode()
-    def _enhance(self, frame: Frame, state: StreamState) -> tuple[np.ndarray, ...]:
+    def _enhance(self, frames: Sequence[Frame], states: Sequence[StreamState]) -> None:
+        """Frames of one size, each of another stream."""
         clock = Clock(self.timings)
-        low = rgb_from_planes(frame.planes, frame.color, device=self.device)[None]
-        clock.lap("to rgb")
-        step = watch(state, _small_luma(frame), frame) if self.settings.stability > 0.0 else Step()
-        clock.lap("temporal")
-        step = step.on(self.device)
+        lows, steps = [], []
+        for frame, state in zip(frames, states, strict=True):
+            lows.append(rgb_from_planes(frame.planes, frame.color, device=self.device)[None])
+            clock.lap("to rgb")
+            step = watch(state, _small_luma(frame), frame) if self.settings.stability > 0.0 else Step()
+            clock.lap("temporal")
+            steps.append(step.on(self.device))
+        bright = self._decide(frames[0], lows, states, steps)
+        clock.lap("model")
+        for frame, state, picture in zip(frames, states, bright, strict=True):
+            frame.planes = planes_from_rgb(picture[0], frame.color)
+            state.age += 1
+        clock.lap("to planes")
+
+    def _decide(
+        self, frame: Frame, lows: list[Tensor], states: Sequence[StreamState], steps: list[Step]
+    ) -> list[Tensor]:
+        """What the dark pictures become, ``(1, 3, H, W)`` each."""
+        model, settings = self.model, self.settings
         try:
-            low = steady(self.model, low, state, step, self.settings)
-            bright = decide(self.model, low, state, step, self.settings)
+            lows = [
+                steady(model, low, state, step, settings) for low, state, step in zip(lows, states, steps, strict=True)
+            ]
+            if len(lows) > 1:
+                return decide_together(model, lows, states, steps, settings)
+            return [decide(model, lows[0], states[0], steps[0], settings)]
         except torch.cuda.OutOfMemoryError as error:
             raise DeviceError(
-                f"{self.device} has not enough memory for model {self.model.card.name!r} at "
+                f"{self.device} has not enough memory for model {model.card.name!r} at {len(lows)} x "
                 f"{frame.width}x{frame.height}; use a smaller model or frame, or --device cpu"
             ) from error
-        clock.lap("model")
-        planes = planes_from_rgb(bright[0], frame.color)
-        clock.lap("to planes")
-        return planes
 
 
 def _small_luma(frame: Frame) -> Tensor:

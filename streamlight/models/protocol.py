@@ -25,6 +25,7 @@ class ModelCard:
         needs_global_context: Whether the output at a pixel depends on the whole frame (then it must not be tiled).
         stochastic: Whether the prior has a spread to sample from.
         denoises: Whether it removes the noise that it is told of, so that nobody need do it again.
+        batches: Whether pictures of several streams may share a call, each with its own memory (:class:`Recall`).
         parameters: Number of trained parameters.
         dtypes: Floating point types whose output was verified against float32.
         licence: Licence of the weights (of the code, where there are none).
@@ -41,6 +42,7 @@ class ModelCard:
     needs_global_context: bool = True
     stochastic: bool = False
     denoises: bool = False
+    batches: bool = False
     parameters: int = 0
     dtypes: tuple[str, ...] = ("float32",)
     licence: str = "Apache-2.0"

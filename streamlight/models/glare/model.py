@@ -30,6 +30,7 @@ CARD: Final = ModelCard(
     size_multiple=1,
     needs_global_context=True,
     stochastic=True,
+    batches=True,
     dtypes=("float32", "bfloat16", "float16"),
     licence="published weights: Apache-2.0 as their authors say; code Apache-2.0",
     training_data="LOL or LOL-v2-real, and the VQGAN's pictures (published checkpoints)",

@@ -38,6 +38,7 @@ CARD: Final = ModelCard(
     size_multiple=1,
     needs_global_context=True,
     stochastic=True,
+    batches=True,
     dtypes=("float32", "bfloat16", "float16"),
     licence="official files: CC BY-NC-SA 4.0, research only; other files: ask their maker",
     training_data="official files: LOL, or LOL-v2",
