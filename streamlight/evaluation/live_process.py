@@ -114,7 +114,7 @@ class LiveProcess:
         self.account = Account()
         self._events: queue.Queue[tuple[str, Any]] = queue.Queue()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "streamlight.evaluation.live_worker", json.dumps(order)],
+            [sys.executable, "-m", "streamlight.evaluation.live_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -124,9 +124,11 @@ class LiveProcess:
         self._threads = [threading.Thread(target=task, daemon=True) for task in (self._read, self._read_errors)]
         for thread in self._threads:
             thread.start()
+        assert self._process.stdin is not None
         try:
+            print(json.dumps(order), file=self._process.stdin, flush=True)  # addresses are not for the process list
             self._await("started", _START)
-        except MediaError:
+        except (MediaError, OSError):
             self.kill()
             raise
 

@@ -1,9 +1,9 @@
 """A live run in a process of its own, which tells what it does as it does it; :mod:`.live_process` starts it.
 
-``python -m streamlight.evaluation.live_worker '{"cameras": [{"name": "a", "url": "rtsp://…"}], "values": {}}'`` prints
-lines of JSON: one for every frame handed over, every picture that the detector saw and every sample of the process's
-resources, in the end one with the report or the error. All times are of the system's monotonic clock, which other
-processes read too. It stops when its stdin ends.
+``python -m streamlight.evaluation.live_worker`` takes one line of JSON on stdin (see :func:`run`) and prints lines of
+JSON: one for every frame handed over, every picture that the detector saw and every sample of the process's resources,
+in the end one with the report or the error. All times are of the system's monotonic clock, which other processes read
+too. It stops when its stdin ends.
 """
 
 from __future__ import annotations
@@ -170,11 +170,11 @@ def run(order: dict[str, Any], printer: _Printer) -> dict[str, Any]:
     return report.to_dict()
 
 
-def main(text: str) -> int:
+def main() -> int:
     """Run and print; a known error is told, not raised."""
     printer = _Printer()
     try:
-        printer.say("report", run(json.loads(text), printer))
+        printer.say("report", run(json.loads(sys.stdin.readline()), printer))
     except StreamlightError as error:
         printer.say("error", str(error))
         return 1
@@ -184,4 +184,4 @@ def main(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main())
