@@ -19,7 +19,7 @@ from streamlight.live.steady import SteadyRate, SteadyStats
 from streamlight.media import Frame, redact
 
 _NAME = "-%Y%m%d-%H%M%S.mp4"
-_PATIENCE = 10.0
+_PATIENCE = 2.0
 """Seconds to wait for room for a frame of a file that is in no hurry."""
 
 OVERTAKEN = "overtaken"

@@ -183,7 +183,7 @@ class LiveRun:
         patient = is_file and not live.realtime
         deliveries = deliveries_for(entry, config, patient=patient)
         for delivery in deliveries:
-            stack.callback(delivery.close, 0.5)  # only if something fails: the orderly end is in _close
+            stack.callback(delivery.close, CLOSE_WITHIN)  # if something fails; the orderly end is in _close
         gate = DarkGate(always=live.gate == "always")
         return Lane(camera, gate, deliveries, file=is_file, patient=patient)
 

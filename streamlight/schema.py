@@ -238,7 +238,11 @@ class LiveConfig(_Section):
         identity=False,
     )
     batch_wait: Whole = _option(
-        4, "Milliseconds to wait for frames of other cameras, to enhance them together.", ge=0, le=1000, identity=False
+        4,
+        "Milliseconds to wait for frames of other cameras, where a model takes several at once.",
+        ge=0,
+        le=1000,
+        identity=False,
     )
     gate: Literal["dark", "always"] = _option(
         "dark", "Enhance while it is dark and hand on untouched what is bright, or always enhance.", identity=False
