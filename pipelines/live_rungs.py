@@ -68,8 +68,7 @@ class Rungs:
             self._owned.append(last)
             self._add("guided", last)
         self._rarer(self._smaller(last))
-        other = dict.fromkeys(key for key in MODEL_KEYWORDS if key != "look")
-        config = _with_model(config, name="tonenet", mode="auto", weights=None, **other)
+        config = _with_model(config, name="tonenet", mode="auto", weights=None, **dict.fromkeys(MODEL_KEYWORDS))
         self._add("tonenet", self._make(config))
         self._add_plain(config, working_size=config.model.working_size)
 

@@ -23,7 +23,9 @@ from streamlight.cameras import CameraEntry, load_cameras
 from streamlight.cli._main import run as run_command
 from streamlight.config import load_config
 from streamlight.errors import ConfigError
+from streamlight.models.llflow import LLFlow
 from tests.clips import make_clip
+from tests.models.llflow_golden import WEIGHTS
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 QUICK = {"model": "retinex", "realtime": True, "max_latency": 10_000, "workers": 1}
@@ -230,6 +232,33 @@ def test_the_rungs_of_a_model_end_in_the_picture_as_it_came() -> None:
     rungs = Rungs(load_config(values={"model": "retinex", "working_size": 160}))
     assert rungs.names == ["full", UNTOUCHED]
     rungs.close()
+
+
+def test_a_large_model_gives_up_size_then_key_frames_then_itself() -> None:
+    config = load_config(values={"model": str(WEIGHTS), "temperature": 0.5})
+    rungs = Rungs(config)
+    sizes = ["working size 320", "working size 240"]
+    keys = ["a key frame in 4", "a key frame in 8", "a key frame in 16"]
+    assert rungs.names == ["full", "guided", *sizes, *keys, "tonenet", "without the denoiser", UNTOUCHED]
+    assert [rung.family for rung in rungs.rungs] == ["llflow"] * 7 + ["tonenet"] * 2 + [""]
+    assert [rung.batches for rung in rungs.rungs] == [True] + [False] * 9
+    models = {id(rung.enhancer.model) for rung in rungs.rungs[:7] if rung.enhancer}
+    assert len(models) == 1  # loaded once
+    rungs.close()
+
+
+def test_cameras_share_the_calls_of_a_large_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    condition = LLFlow.condition
+    monkeypatch.setattr(
+        LLFlow, "condition", lambda self, low, **kw: (calls.append(len(low)), condition(self, low, **kw))[1]
+    )
+    entries = [CameraEntry(str(make_clip(tmp_path / f"{name}.mp4", frames=6)), name) for name in "ab"]
+    values = {"model": str(WEIGHTS), "realtime": False, "batch_wait": 1000, "workers": 1}
+    report = run_live(entries, load_config(values=values))
+    check_account(report)
+    assert [camera["pictures"]["enhanced"] for camera in report.cameras] == [6, 6]
+    assert calls.count(2) >= 5
 
 
 def test_wrong_use_is_named(tmp_path: Path) -> None:
