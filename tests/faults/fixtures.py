@@ -11,11 +11,16 @@ import pytest
 from tests.faults import FaultProxy, Mosquitto, PyavPeer, RtspServer, has_mosquitto, has_rtsp_server, why_no_rtsp_server
 
 
-@pytest.fixture
-def rtsp_server() -> Iterator[Callable[..., RtspServer]]:
-    """Make and start an RTSP server: ``rtsp_server(size=(160, 120))``; the test is skipped where there is none."""
+@pytest.fixture(scope="session")
+def rtsp_server_is_there() -> None:
+    """Skip where there is no RTSP server to rehearse with."""
     if not has_rtsp_server():
         pytest.skip(f"no GStreamer RTSP server here: {why_no_rtsp_server()}")
+
+
+@pytest.fixture
+def rtsp_server(rtsp_server_is_there: None) -> Iterator[Callable[..., RtspServer]]:
+    """Make and start an RTSP server: ``rtsp_server(size=(160, 120))``; the test is skipped where there is none."""
     with ExitStack() as stack:
 
         def make(port: int = 0, **options: Any) -> RtspServer:
