@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from streamlight.detect import Detection
 from streamlight.engine import LatencyHistogram
 from streamlight.enhance.gate import DarkGate, Decision
 from streamlight.live.camera import Camera
+from streamlight.live.logs import log_event
 from streamlight.live.overview import CameraStatus, DeliveryStatus
 from streamlight.media import Frame, redact
 from streamlight.temporal import StreamState
@@ -78,6 +80,7 @@ class Lane:
         self._pictures: Counter[str] = Counter()
         self._size: tuple[int, int] | None = None
         self._lost_before = 0
+        self._told = False
         self._lock = threading.Lock()
 
     @property
@@ -100,7 +103,13 @@ class Lane:
     def hand_over(self, frame: Frame, decision: Decision | str) -> float:
         """Offer a finished frame to all deliveries; returns its latency in seconds."""
         for delivery in self.deliveries:
-            delivery.offer(frame)
+            try:
+                delivery.offer(frame)
+            except Exception as error:  # for example no memory for the frames of an encoder: the others go on
+                if not self._told:
+                    self._told = True
+                    log_event("delivery-failed", f"{delivery.status().target}: {error}", camera=self.name,
+                              level=logging.ERROR, error=type(error).__name__)  # fmt: skip
         latency = time.monotonic() - frame.arrival
         with self._lock:
             self._out += 1

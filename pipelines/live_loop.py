@@ -15,6 +15,7 @@ from streamlight.pipelines.live_rungs import Rung, Rungs
 
 from streamlight.detect import draw_boxes
 from streamlight.enhance.highlights import protect_highlights
+from streamlight.errors import DeviceError
 from streamlight.live.ladder import Ladder
 from streamlight.live.logs import log_event
 from streamlight.media import Frame
@@ -149,44 +150,45 @@ class LiveLoop:
     def _enhance_group(self, group: list[tuple[Lane, Frame]], rung: Rung) -> None:
         begin = time.monotonic()
         before = {id(frame): frame.planes for _, frame in group}
-        decisions: dict[int, str] = {id(frame): lane.gate.look(frame) for lane, frame in group}
-        work = [(lane, frame) for lane, frame in group if decisions[id(frame)] != "untouched"]
-        if rung.enhancer is None:
-            decisions |= {id(frame): "bypassed" for _, frame in work}
-        elif work:
-            failed = self._enhance(work, rung)
-            group = [(lane, frame) for lane, frame in group if id(frame) not in failed]
-            for lane, frame in work:
-                if id(frame) not in failed:
-                    protect_highlights(frame, before[id(frame)], amount=self._highlights)
-                    frame.planes = lane.gate.finish(before[id(frame)], frame.planes)
-        if not group:
+        try:
+            decisions = self._enhance(group, rung)
+        except Exception as error:  # a picture that a model cannot take must not end the watch over the others
+            self._failed(group, rung, error)
+            if isinstance(error, DeviceError):  # less of everything may fit
+                self._ladder.worked(time.monotonic() - begin, latency=None)
             return
+        self._broken.difference_update(lane.name for lane, _ in group)
         spent = (time.monotonic() - begin) / len(group)
-        for lane, frame in group:
-            self._finish(lane, frame, before[id(frame)], decisions[id(frame)], spent)
+        for (lane, frame), decision in zip(group, decisions, strict=True):
+            self._finish(lane, frame, before[id(frame)], decision, spent)
 
-    def _enhance(self, work: list[tuple[Lane, Frame]], rung: Rung) -> set[int]:
-        """Let the rung's enhancer work; returns the frames (by id) that it failed on."""
-        assert rung.enhancer is not None
+    def _enhance(self, group: list[tuple[Lane, Frame]], rung: Rung) -> list[str]:
+        """Do what each frame's light calls for; returns what was done."""
+        decisions: list[str] = [lane.gate.look(frame) for lane, frame in group]
+        if rung.enhancer is None:
+            return ["untouched" if decision == "untouched" else "bypassed" for decision in decisions]
+        work = [pair for pair, decision in zip(group, decisions, strict=True) if decision != "untouched"]
         for lane, _ in work:
             if lane.family not in ("", rung.family):
                 lane.state.reset()  # what one model remembers means nothing to another
             lane.family = rung.family
-        try:
+        before = [frame.planes for _, frame in work]
+        if work:
             rung.enhancer([frame for _, frame in work], [lane.state for lane, _ in work])
-        except Exception as error:
-            # A picture that a model cannot take must not end the watch over the others.
-            for lane, _ in work:
-                lane.drop(FAILED)
-                lane.state.reset()
-                if lane.name not in self._broken:
-                    self._broken.add(lane.name)
-                    log_event("enhance-failed", f"enhancing failed: {error}", camera=lane.name, level=logging.ERROR,
-                              rung=rung.name, error=type(error).__name__)  # fmt: skip
-            return {id(frame) for _, frame in work}
-        self._broken.difference_update(lane.name for lane, _ in work)
-        return set()
+        for (lane, frame), dark in zip(work, before, strict=True):
+            protect_highlights(frame, dark, amount=self._highlights)
+            frame.planes = lane.gate.finish(dark, frame.planes)
+        return decisions
+
+    def _failed(self, group: list[tuple[Lane, Frame]], rung: Rung, error: Exception) -> None:
+        """Count frames that could not be enhanced, and say so once."""
+        for lane, _ in group:
+            lane.drop(FAILED)
+            lane.state.reset()
+            if lane.name not in self._broken:
+                self._broken.add(lane.name)
+                log_event("enhance-failed", f"enhancing failed: {error}", camera=lane.name, level=logging.ERROR,
+                          rung=rung.name, error=type(error).__name__)  # fmt: skip
 
     def _finish(self, lane: Lane, frame: Frame, before: Planes, decision: str, spent: float) -> None:
         """Hand a frame over if it is still in time."""

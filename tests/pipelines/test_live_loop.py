@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import time
+from types import SimpleNamespace
 
 import pytest
-from live_fakes import FakeEnhancer, Rig, picture
+from live_fakes import FakeDelivery, FakeEnhancer, Rig, picture
 from streamlight.pipelines.live_detect import BUSY, DetectWorker
 from streamlight.pipelines.live_rungs import Rung
 
 from streamlight.detect import Detection, Observer
+from streamlight.errors import DeviceError
 
 
 def rung(enhancer: FakeEnhancer | None, *, batches: bool = False, name: str = "full", family: str = "m") -> Rung:
@@ -144,6 +146,39 @@ def test_a_camera_whose_pictures_fail_does_not_end_the_others(caplog: pytest.Log
     rig.run()
     assert account(rig, 0) == (4, 4, {})
     assert account(rig, 1) == (4, 0, {"failed": 4})
+
+
+def test_a_device_without_memory_steps_down() -> None:
+    class Full(FakeEnhancer):
+        def __call__(self, frames, states):
+            raise DeviceError("not enough memory")
+
+    rig = Rig([rung(Full()), rung(FakeEnhancer(), name="small")], "a").start()
+    for i in range(2000):
+        rig.cameras[0].put(picture(i))
+        if len(rig.out[0].frames) >= 3:
+            break
+        time.sleep(0.02)
+    rig.finish()
+    assert rig.ladder.name == "small"
+    came, out, dropped = account(rig)
+    assert came == out + dropped["failed"]
+
+
+def test_a_delivery_that_fails_does_not_keep_the_others_from_theirs() -> None:
+    class Broken(FakeDelivery):
+        def offer(self, frame):
+            raise OSError("no memory for frames")
+
+        def status(self):
+            return SimpleNamespace(target="rtsp://server/x")
+
+    rig = Rig([rung(FakeEnhancer())], "a")
+    rig.lanes[0].deliveries = (Broken(), rig.out[0])
+    rig.cameras[0].put(picture(0), picture(1))
+    rig.run()
+    assert len(rig.out[0].frames) == 2
+    assert rig.lanes[0]._out == 2
 
 
 def test_another_model_begins_with_an_empty_memory() -> None:
