@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +88,15 @@ def test_the_latency_histogram_is_cumulative_and_ends_in_everything() -> None:
     assert found["streamlight_latency_seconds_bucket", "yard", "+Inf"] == 5
     assert found["streamlight_latency_seconds_count", "yard"] == 5
     assert found["streamlight_latency_seconds_sum", "yard"] == pytest.approx(60.264)
+
+
+def test_the_documented_metrics_are_those_that_are_served() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "live.md").read_text("utf-8")
+    text = render_metrics(status()).decode()
+    served = {
+        f"{f.name}_total" if f.type == "counter" else f.name for f in prometheus.text_string_to_metric_families(text)
+    }
+    assert set(re.findall(r"`(streamlight_[a-z_]+)`", page)) == served
 
 
 def test_an_absent_camera_is_degraded_and_a_stuck_thread_is_not_healthy() -> None:
