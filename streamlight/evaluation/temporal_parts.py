@@ -145,6 +145,7 @@ def guided_rows(subject: Subject, clip: PairedClip, *, tell: Tell) -> list[Row]:
     for key, interval in (("guided", 1), ("keyed", KEYED)):
         tell(f"{subject.label}: guided, {clip.size}, a key frame in {interval}")
         with closing(subject.open(mode="guided", keyframe_interval=interval, **values)) as enhancer:
+            enhance_frames(enhancer, [_corner(frame) for frame in clip.dark[:2]], mode="guided")
             guided = enhance_frames(enhancer, clip.dark, mode="guided")
         after, fast = fidelity([guided.frames[judged]], [clip.clean[judged]]), 1.0 / fmean(guided.seconds[1:])
         note = f"{clip.size}, frame {judged + 1} of a stream, time of {KEYED} frames; direct: that frame by itself"

@@ -17,7 +17,7 @@ class Measure:
         most: The goal: at most this.
         least: The goal: at least this.
         scale: Figures are printed times this.
-        digits: Behind the point, for ``before`` and ``after``.
+        digits: Behind the point, for ``before`` and ``after``; None for three that count.
         unit: Behind the figures.
     """
 
@@ -26,8 +26,12 @@ class Measure:
     most: float | None = None
     least: float | None = None
     scale: float = 1.0
-    digits: int = 2
+    digits: int | None = 2
     unit: str = ""
+
+    def printed(self, value: float) -> str:
+        """A figure as it stands in the table."""
+        return f"{value * self.scale:.{self.digits}f}" if self.digits is not None else f"{value * self.scale:.3g}"
 
     @property
     def goal(self) -> str:
@@ -57,9 +61,9 @@ MEASURES: Final[dict[str, Measure]] = {
     "still_drift": Measure("still scene, drift of mean luma", "value", most=0.5, digits=3, unit="/255"),
     "still_memory": Measure("still scene, memory at the end over that early on", "value", most=1.02, digits=3),
     "warm": Measure("4 warm steps beside 25 cold ones, PSNR", "difference", least=-0.3, unit=" dB"),
-    "warm_speed": Measure("4 warm steps beside 25 cold ones, frames a core-second", "ratio", least=6.0, digits=3),
+    "warm_speed": Measure("4 warm steps beside 25 cold ones, frames a core-second", "ratio", least=6.0, digits=None),
     "guided": Measure("guided at 1080p beside direct, PSNR", "difference", least=-1.0, unit=" dB"),
-    "guided_speed": Measure("guided at 1080p beside direct, frames a core-second", "ratio", least=20.0, digits=3),
+    "guided_speed": Measure("guided at 1080p beside direct, frames a core-second", "ratio", least=20.0, digits=None),
     "keyed": Measure("guided, a key frame in three, beside direct, PSNR", "difference", least=-1.0, unit=" dB"),
     "keyed_speed": Measure(
         "guided, a key frame in three, beside direct, frames a core-second", "ratio", least=20.0, digits=3
@@ -118,12 +122,12 @@ class Row:
     def cell(self) -> str:
         """``before → after: figure``, in bold where the goal is missed."""
         measure = MEASURES[self.measure]
-        after = f"{self.after * measure.scale:.{measure.digits}f}"
+        after = measure.printed(self.after)
         if measure.kind == "value" or self.before is None:
             text = after
         else:
             figure = "" if self.figure is None else f"{self.figure:{'+' if measure.kind == 'difference' else ''}.2f}"
-            text = f"{self.before * measure.scale:.{measure.digits}f} → {after}: {figure}"
+            text = f"{measure.printed(self.before)} → {after}: {figure}"
         return f"**{text}**" if self.met is False else text
 
 

@@ -161,7 +161,7 @@ def test_values_and_speeds() -> None:
     assert Row("cut", "m", 0.0).met is True
     assert Row("cut", "m", 2e-3).met is False
     assert Row("guided_speed", "m", after=45.0, before=2.0).met is True
-    assert Row("guided_speed", "m", after=38.0, before=2.0).cell() == "**2.000 → 38.000: 19.00**"
+    assert Row("guided_speed", "m", after=38.0, before=2.0).cell() == "**2 → 38: 19.00**"
     assert Row("warp_1", "m", after=1.0, before=0.0).met is None
     assert Row("warm", "m", after=19.8, before=20.0).met is True
     assert json.dumps(Row("still_drift", "m", 0.4, note="10 frames").to_dict())
