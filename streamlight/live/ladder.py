@@ -23,6 +23,8 @@ _PATIENCE: Final = 4.0
 _LONGEST_PATIENCE: Final = 120.0
 _LEAST_RATIO: Final = 1.15
 _KEPT: Final = 200
+_GRACE: Final = 3.0
+"""Seconds from the first frame in which lost frames mean nothing: cameras, caches and encoders are only starting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class Ladder:
         self._rose: float | None = None
         self._fine_since: float | None = None
         self._window: _Window | None = None
+        self._first: float | None = None
 
     @property
     def name(self) -> str:
@@ -139,7 +142,10 @@ class Ladder:
         if self._left is not None and window.done:
             self._ratio[self.rung] = max(_LEAST_RATIO, self._left * window.done / max(window.busy, 1e-6))
             self._left = None
-        late, lost = window.late_reason(), window.lost_reason(length)
+        if self._first is None and window.done:
+            self._first = window.begin
+        settled = self._first is not None and window.begin - self._first >= _GRACE
+        late, lost = window.late_reason(), window.lost_reason(length) if settled else ""
         if late or lost:
             self._fine_since = None
             lowest = len(self.names) - 1 if late else self._first_spare - 1

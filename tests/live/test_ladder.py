@@ -141,6 +141,16 @@ def test_one_hiccup_among_many_frames_is_forgiven_and_a_stream_of_them_is_not() 
     assert ladder.rung >= 1
 
 
+def test_a_rough_start_is_no_overload() -> None:
+    ladder = Ladder(NAMES, max_latency=0.5)
+    camera = Camera(ladder, [0.1, 0.06, 0.025, 0.001], limit=0.5)
+    camera.run(2)
+    camera.cost[0] = 0.02  # caches are warm, decoders have started
+    camera.run(30)
+    assert camera.lost > 20
+    assert not ladder.changes
+
+
 def test_spare_rungs_are_for_late_frames_only() -> None:
     ladder = Ladder(NAMES, max_latency=0.25, spare=1)
     camera = Camera(ladder, [0.2, 0.15, 0.1, 0.001])
