@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
@@ -13,10 +11,9 @@ from streamlight.models.protocol import GenerativeModel, Prior, Recall
 from streamlight.models.sampling import draw_latent
 from streamlight.temporal import (
     StreamState,
+    average_along,
     blend_prior,
     carry_along,
-    smooth_globals,
-    smooth_latent,
 )
 
 
@@ -33,8 +30,8 @@ def decide(
 
     A model that decides on the frame as a whole follows its decision with ``time_constant``. One whose latent has
     positions is kept from changing by chance as far as ``stability`` says: the picture that it derives everything from
-    is averaged along the motion (:func:`steady`), its global statistics over time, its noise is drawn once, and what it
-    left at the frame before comes back to it along the motion. At 0 it works frame by frame, bit for bit.
+    is averaged along the motion (:func:`steady`), its noise is drawn once, and what it left at the frame before comes
+    back to it along the motion. At 0 it works frame by frame, bit for bit.
 
     Args:
         model: The model.
@@ -79,24 +76,19 @@ def steady(model: GenerativeModel, low: Tensor, state: StreamState, step: Step, 
     """
     if not averages(model, settings):
         return low
-    state.latent = smooth_latent(
-        state.latent, low, seconds=step.seconds, stability=settings.stability, motion=step.motion
+    state.average = average_along(
+        state.average, low, seconds=step.seconds, stability=settings.stability, motion=step.motion
     )
-    return state.latent.mean.to(low.dtype)
+    return state.average.mean.to(low.dtype)
 
 
 def recall_of(state: StreamState, step: Step, stability: float) -> Recall:
     """What a stream remembers for the model, carried to this frame."""
-    recall = Recall(hold=stability, steady=partial(_steady, state, step.seconds, stability))
+    recall = Recall(hold=stability)
     if state.carried and step.motion is not None:
         recall.past = carry_along(state.carried, step.motion)
         recall.confidence = step.motion.confidence[None, None]
     return recall
-
-
-def _steady(state: StreamState, seconds: float, stability: float, name: str, value: Tensor) -> Tensor:
-    state.steady |= smooth_globals(state.steady, {name: value}, seconds=seconds, stability=stability)
-    return state.steady[name]
 
 
 def latent_of(

@@ -34,7 +34,7 @@ _EXPOSURE: Final = 0.2
 
 _BLACK: Final = 0.02
 
-_OF_MODEL: Final = ("prior", "steady", "carried")
+_OF_MODEL: Final = ("prior", "carried")
 """What a model's decision changes in the state of a stream."""
 
 
@@ -153,7 +153,7 @@ class KeyResult:
 
 def shadow_of(state: StreamState) -> StreamState:
     """A state that a model may change while the stream goes on with ``state``; without the full-size memory."""
-    return replace(state, steady=dict(state.steady), carried=dict(state.carried), memory=[])
+    return replace(state, carried=dict(state.carried), memory=[])
 
 
 def fit_curve(dark: Tensor, bright: Tensor) -> Tensor:

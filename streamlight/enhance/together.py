@@ -87,11 +87,7 @@ def decide_together(
 def _joined(recalls: Sequence[Recall]) -> Recall:
     """What several streams remember, as one memory of a batch."""
     first = recalls[0]
-
-    def steady(name: str, value: Tensor) -> Tensor:
-        return torch.cat([recall.steady(name, value[row : row + 1]) for row, recall in enumerate(recalls)])
-
-    joined = Recall(hold=first.hold, steady=steady)
+    joined = Recall(hold=first.hold)
     if first.past:
         joined.past = {name: torch.cat([recall.past[name] for recall in recalls]) for name in first.past}
         joined.confidence = torch.cat([c for recall in recalls if (c := recall.confidence) is not None])

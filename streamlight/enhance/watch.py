@@ -89,5 +89,5 @@ def _change_working_size(state: StreamState, luma: Tensor) -> None:
     """
     if state.small is not None:
         state.small = F.interpolate(state.small[None], luma.shape, mode="bilinear", antialias=True)[0]
-    state.noise = state.scene = state.raw_luma = state.latent = state.key_moment = None
+    state.noise = state.scene = state.raw_luma = state.average = state.key_moment = None
     state.carried, state.key = {}, {}

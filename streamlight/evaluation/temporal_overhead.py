@@ -39,22 +39,15 @@ class Replayed:
     def __init__(self, model: GenerativeModel, low: Tensor) -> None:
         self.card: ModelCard = model.card
         self.temperature = 0.0
-        self._steadied: list[tuple[str, Tensor]] = []
-        recall = Recall(steady=self._record)
+        recall = Recall()
         condition = model.condition(low, recall=recall)
         self._prior = model.prior(condition)
         self._bright = model.decode(self._prior.mean, condition)
         self._left = dict(recall.left)
 
-    def _record(self, name: str, value: Tensor) -> Tensor:
-        self._steadied.append((name, value))
-        return value
-
     def condition(self, low: Tensor, *, noise: Tensor | None = None, recall: Recall | None = None) -> Condition:
         """See :class:`GenerativeModel`."""
         if recall is not None:
-            for name, value in self._steadied:
-                recall.steady(name, value)
             recall.left = dict(self._left)
         return Condition(low, recall=recall)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -53,30 +53,24 @@ class ModelCard:
         return asdict(self)
 
 
-def _as_it_is(name: str, value: Tensor) -> Tensor:
-    return value
-
-
 @dataclass(slots=True)
 class Recall:
     """What a stream remembers for the model that works on it, and what the model wants remembered.
 
     A model made for single pictures makes choices that flip from frame to frame: which code is nearest, where a
-    sampler starts, what a histogram says. Here it finds those of the frame before and may hold on to them.
+    sampler starts. Here it finds those of the frame before and may hold on to them.
 
     Attributes:
         past: What ``decode`` left at the frame before, carried along the motion to this frame: floats interpolated,
             whole numbers taken from the nearest place. Empty at the start of a scene.
         confidence: How far that can be trusted, place by place, ``(1, 1, h, w)`` in [0, 1]; None with an empty past.
         hold: How far the user wants it to be held on to, above 0 and up to 1.
-        steady: Smooths what is global about a frame over time: ``(name, value)`` to a value of the same shape.
         left: What this frame leaves for the next: named tensors ``(1, C, h, w)``, or ``(1, h, w)`` of whole numbers.
     """
 
     past: Mapping[str, Tensor] = field(default_factory=dict)
     confidence: Tensor | None = None
     hold: float = 0.5
-    steady: Callable[[str, Tensor], Tensor] = _as_it_is
     left: dict[str, Tensor] = field(default_factory=dict)
 
     def trust(self, height: int, width: int) -> Tensor:

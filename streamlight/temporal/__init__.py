@@ -1,16 +1,12 @@
-"""Motion, latent smoothing, scene cuts, noise. Tensors in, tensors out; per-stream state lives here."""
+"""Motion, averages along it, scene cuts, noise. Tensors in, tensors out; per-stream state lives here."""
 
-from streamlight.temporal.cuts import is_cut
-from streamlight.temporal.latents import (
-    LatentState,
-    carry_along,
-    carry_origin,
-    look_up_noise,
-    smooth_globals,
-    smooth_latent,
+from streamlight.temporal.average import (
+    Average,
+    average_along,
     time_constant,
 )
-from streamlight.temporal.motion import Motion, estimate_motion, warp
+from streamlight.temporal.cuts import is_cut
+from streamlight.temporal.motion import Motion, carry_along, estimate_motion, warp
 from streamlight.temporal.noise import CODE, coarse_luma, estimate_noise
 from streamlight.temporal.recursion import motion_gate
 from streamlight.temporal.smoothing import blend_prior
@@ -18,20 +14,17 @@ from streamlight.temporal.state import StreamState
 
 __all__ = [
     "CODE",
-    "LatentState",
+    "Average",
     "Motion",
     "StreamState",
+    "average_along",
     "blend_prior",
     "carry_along",
-    "carry_origin",
     "coarse_luma",
     "estimate_motion",
     "estimate_noise",
     "is_cut",
-    "look_up_noise",
     "motion_gate",
-    "smooth_globals",
-    "smooth_latent",
     "time_constant",
     "warp",
 ]

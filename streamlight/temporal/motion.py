@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -98,6 +99,18 @@ def warp(image: Tensor, flow: Tensor, *, nearest: bool = False) -> Tensor:
     across, down = (x - left).to(image.dtype), (y - top).to(image.dtype)
     upper = torch.lerp(_pick(image, left, top), _pick(image, right, top), across)
     return torch.lerp(upper, torch.lerp(_pick(image, left, bottom), _pick(image, right, bottom), across), down)
+
+
+def carry_along(memory: Mapping[str, Tensor], motion: Motion) -> dict[str, Tensor]:
+    """What a model left at the frame before, where it belongs in this one.
+
+    Args:
+        memory: Named maps ``(…, h, w)`` of any sizes; whole numbers are taken from the nearest place.
+        motion: From the frame before.
+    """
+    if motion.still:
+        return dict(memory)
+    return {name: warp(value, motion.flow, nearest=not value.is_floating_point()) for name, value in memory.items()}
 
 
 def estimate_motion(luma: Tensor, previous: Tensor, noise: Tensor | float) -> Motion:

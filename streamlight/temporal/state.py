@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamlight.temporal.latents import LatentState
+from streamlight.temporal.average import Average
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
@@ -23,8 +23,7 @@ class StreamState:
         noise: Standard deviation of the luma noise in the small copy, 0-dim.
         scene: Coarse luma of the previous frame, for the detection of cuts, ``(h, w)``.
         raw_luma: Luma of the previous frame's small copy before any filtering, ``(h, w)``.
-        latent: What the smoother of latents with positions knows.
-        steady: Smoothed values that are global about a frame, by name.
+        average: Of the dark picture along the motion, for models whose latent has positions.
         carried: What the model left for the next frame, by name.
         key: What is kept of the last key frame for the frames behind it, by name.
         key_moment: Presentation time of that key frame.
@@ -40,8 +39,7 @@ class StreamState:
     noise: Tensor | None = None
     scene: Tensor | None = None
     raw_luma: Tensor | None = None
-    latent: LatentState | None = None
-    steady: dict[str, Tensor] = field(default_factory=dict)
+    average: Average | None = None
     carried: dict[str, Tensor] = field(default_factory=dict)
     key: dict[str, Tensor] = field(default_factory=dict)
     key_moment: Fraction | None = None
@@ -54,17 +52,17 @@ class StreamState:
     def reset(self) -> None:
         """Forget the picture, as after a cut, a reconnect or a long gap; the count of cuts stays."""
         self.prior = self.small = self.noise = self.scene = self.raw_luma = self.moment = None
-        self.latent = self.key_moment = self.size = None
-        self.steady, self.carried, self.key = {}, {}, {}
+        self.average = self.key_moment = self.size = None
+        self.carried, self.key = {}, {}
         self.memory = []
         self.age = 0
 
     def model_to(self, device: str | torch.device) -> None:
         """Move what the model remembers to the device that the model is on; the rest stays where it is."""
         self.prior = None if self.prior is None else self.prior.to(device)
-        self.steady, self.carried = ({k: t.to(device) for k, t in d.items()} for d in (self.steady, self.carried))
-        if self.latent is not None:
-            self.latent = LatentState.from_arrays(self.latent.to_arrays(), device=device)
+        self.carried = {name: value.to(device) for name, value in self.carried.items()}
+        if self.average is not None:
+            self.average = Average.from_arrays(self.average.to_arrays(), device=device)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """A copy as named arrays, enough to continue bit-exactly (for ``numpy.savez``)."""
@@ -73,7 +71,7 @@ class StreamState:
             value: Any = getattr(self, entry.name)
             if isinstance(value, Tensor):
                 arrays[entry.name] = value.detach().cpu().numpy().copy()
-            elif isinstance(value, LatentState):
+            elif isinstance(value, Average):
                 arrays |= {f"{entry.name}.{key}": array for key, array in value.to_arrays().items()}
             elif isinstance(value, dict):
                 arrays |= {f"{entry.name}.{key}": held.detach().cpu().numpy().copy() for key, held in value.items()}
@@ -92,9 +90,9 @@ class StreamState:
         for name in ("prior", "small", "noise", "scene", "raw_luma"):
             if name in arrays:
                 setattr(state, name, torch.from_numpy(np.array(arrays[name])).to(device))
-        if latent := _below("latent", arrays):
-            state.latent = LatentState.from_arrays(latent, device=device)
-        for name in ("steady", "carried", "key"):
+        if average := _below("average", arrays):
+            state.average = Average.from_arrays(average, device=device)
+        for name in ("carried", "key"):
             held = {key: torch.from_numpy(np.array(value)).to(device) for key, value in _below(name, arrays).items()}
             setattr(state, name, held)
         for name in ("moment", "key_moment"):

@@ -45,7 +45,6 @@ def test_together_is_as_apart(name: str, stability: float) -> None:
                 assert (difference > 0).mean() < 0.02
     assert [state.age for state in together] == [4, 4, 2]
     assert [sorted(state.carried) for state in together] == [sorted(state.carried) for state in apart]
-    assert [sorted(state.steady) for state in together] == [sorted(state.steady) for state in apart]
 
 
 def test_one_call_for_frames_of_one_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from lldiffusion_states import golden_state
-from llflow_golden import WEIGHTS
 from torch import Tensor
 
 from streamlight.models import load
@@ -15,7 +14,6 @@ from streamlight.models.glare import Glare
 from streamlight.models.lldiffusion import ARCHITECTURE, LLDiffusion
 from streamlight.models.lldiffusion.diffusion import alpha_bars, ddim, diffuse
 from streamlight.models.lldiffusion.warm import near, warm_start
-from streamlight.models.llflow import LLFlow
 from streamlight.models.protocol import GenerativeModel, Recall
 from streamlight.models.weights import Weights, strip_prefixes
 
@@ -42,24 +40,6 @@ def lldiffusion(**settings: int) -> LLDiffusion:
     model = ARCHITECTURE.build(weights, **{"steps": 3, **settings})
     assert isinstance(model, LLDiffusion)
     return model
-
-
-class TestLLFlow:
-    def test_tables_are_steadied_by_the_stream(self) -> None:
-        model = load(WEIGHTS)
-        assert isinstance(model, LLFlow)
-        asked = {}
-
-        def steady(name: str, value: Tensor) -> Tensor:
-            asked[name] = value
-            return model.statistics(dark(1))
-
-        low = dark()
-        held = model.condition(low, recall=Recall(steady=steady))
-        assert asked["equalization"].equal(model.statistics(low))
-        given = model.condition(low, statistics=model.statistics(dark(1)))
-        assert held.features["color_map"].equal(given.features["color_map"])
-        assert not held.features["color_map"].equal(model.condition(low).features["color_map"])
 
 
 @pytest.fixture(scope="module")

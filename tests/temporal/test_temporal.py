@@ -11,7 +11,7 @@ import torch
 
 from streamlight.temporal import (
     CODE,
-    LatentState,
+    Average,
     StreamState,
     blend_prior,
     coarse_luma,
@@ -129,7 +129,8 @@ class TestState:
         return StreamState(
             prior=torch.rand(1, 3), small=torch.rand(3, 4, 5), noise=torch.tensor(0.01), scene=torch.rand(2, 3),
             raw_luma=torch.rand(4, 5),
-            latent=LatentState(torch.rand(1, 2, 4, 4), torch.rand(1, 2, 4, 4), torch.rand(1, 3, 4, 4), 5),
+            carried={"codes": torch.arange(6).view(1, 2, 3)}, key={"table": torch.rand(5, 9)}, size=(64, 48),
+            average=Average(torch.rand(1, 2, 4, 4), torch.rand(1, 2, 4, 4), torch.rand(1, 3, 4, 4), 5),
             moment=Fraction(1001, 30000), age=7, cuts=2,
             memory=[np.arange(i + 3, dtype=np.uint16).reshape(1, -1) for i in range(11)],
         )  # fmt: skip
@@ -141,9 +142,12 @@ class TestState:
             back = StreamState.from_arrays(dict(file))
         for name in ("prior", "small", "noise", "scene", "raw_luma"):
             assert getattr(back, name).equal(getattr(state, name))
-        assert all(getattr(back.latent, name).equal(getattr(state.latent, name)) for name in ("mean", "left", "maps"))
-        assert back.latent.age == 5
+        assert all(getattr(back.average, name).equal(getattr(state.average, name)) for name in ("mean", "left", "maps"))
+        assert back.average.age == 5
         assert (back.moment, back.age, back.cuts) == (state.moment, 7, 2)
+        assert back.carried["codes"].equal(state.carried["codes"])
+        assert back.key["table"].equal(state.key["table"])
+        assert back.size == (64, 48)
         assert len(back.memory) == 11
         for a, b in zip(back.memory, state.memory, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -157,7 +161,7 @@ class TestState:
     def test_empty_round_trip_and_reset(self):
         back = StreamState.from_arrays(StreamState().to_arrays())
         assert back.prior is None
-        assert back.latent is None
+        assert back.average is None
         assert back.memory == []
         state = self.full()
         state.reset()

@@ -48,8 +48,8 @@ CARD: Final = ModelCard(
 class LLFlow:
     """LLFlow for enhancement. Frames of any size are mirrored to a multiple of 8 and cropped back exactly.
 
-    The equalised input is a lookup table per frame (:meth:`statistics`), which a stream steadies over time; a caller
-    that cuts a frame in tiles passes it to :meth:`condition`.
+    The equalised input is a lookup table per frame (:meth:`statistics`); a caller that cuts a frame in tiles passes it
+    to :meth:`condition`.
 
     Args:
         network: The reference network; not changed, but to be left alone while this model is used.
@@ -131,8 +131,9 @@ class LLFlow:
         Args:
             low: ``(N, 3, H, W)`` RGB, float in [0, 1] or uint8; at least one pixel.
             noise: Not used.
-            recall: Steadies the tables.
-            statistics: What :meth:`statistics` gave for the frames, or a smoothed version of it; taken as it is.
+            recall: Not used. The tables are those of a picture that is averaged over time already; smoothed themselves
+                they would lag behind the light, and that moves the brightness more than their jumps.
+            statistics: What :meth:`statistics` gave for the frames, or a smoothed version of it.
 
         Raises:
             ModelError: ``low`` is of another shape or type.
@@ -140,8 +141,6 @@ class LLFlow:
         low = self._checked(low)
         with torch.inference_mode():
             table = self.statistics(low) if statistics is None else statistics.to(self.device)
-            if recall is not None and statistics is None:
-                table = recall.steady("equalization", table)
             encoding = self.prepared.encode(network_input(self._padded(low), table=table))
         levels = {f"level{index + 1}": features for index, features in enumerate(encoding.conditions)}
         picture = low.float() / 255.0 if low.dtype == torch.uint8 else low
