@@ -66,7 +66,7 @@ MEASURES: Final[dict[str, Measure]] = {
     "guided_speed": Measure("guided at 1080p beside direct, frames a core-second", "ratio", least=20.0, digits=None),
     "keyed": Measure("guided, a key frame in three, beside direct, PSNR", "difference", least=-1.0, unit=" dB"),
     "keyed_speed": Measure(
-        "guided, a key frame in three, beside direct, frames a core-second", "ratio", least=20.0, digits=3
+        "guided, a key frame in three, beside direct, frames a core-second", "ratio", least=20.0, digits=None
     ),
     "overhead": Measure("what temporal adds to a frame of 1080p, on one core", "value", most=6.0, unit=" ms"),
 }
