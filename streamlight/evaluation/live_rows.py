@@ -85,8 +85,7 @@ def age(case: str, frames: Sequence[Seen]) -> list[Row]:
     ages = [1e3 * frame.age for frame in frames if frame.age is not None]
     if not ages:
         return []
-    note = "since the camera sent it, by its clock (RTCP): buffers of the network and of libav included"
-    return [Row(case, "age of a picture p95", float(np.percentile(ages, 95)), "ms", note=note)]
+    return [Row(case, "age by the camera's clock p95", float(np.percentile(ages, 95)), "ms")]
 
 
 def rate_of(frames: Sequence[Seen]) -> float:
