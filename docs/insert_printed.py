@@ -1,10 +1,12 @@
-"""Put what commands printed into the README, unchanged.
+"""Put what commands printed into the README and the pages, unchanged.
 
 Between ``<!-- NAME -->`` and ``<!-- end of NAME -->`` goes ``docs/NAME.txt`` as a text block, or ``docs/NAME.md`` as it
 is.
 
 streamlight bench --json docs/bench.json > docs/bench.txt
 streamlight evaluate table --data DATA -o docs/quality.md --json docs/quality.json --cards
+streamlight bench live faults latency overload cameras publish --json docs/bench_live.json > docs/bench_live.txt
+streamlight bench live soak --minutes 30 --json docs/bench_live_soak.json > docs/bench_live_soak.txt
 python docs/insert_printed.py
 """
 
@@ -14,6 +16,7 @@ import re
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parent.parent
+PAGES = ("README.md", "docs/live.md")
 BLOCK = re.compile(r"(?P<head><!-- (?P<name>\w+) -->\n).*?(?P<tail><!-- end of (?P=name) -->)", re.DOTALL)
 
 
@@ -29,7 +32,7 @@ def block(name: str, docs: Path) -> str | None:
 
 
 def inserted(text: str, docs: Path) -> str:
-    """The README with every block that there is a file for."""
+    """A page with every block that there is a file for."""
 
     def fill(found: re.Match[str]) -> str:
         new = block(found["name"], docs)
@@ -39,9 +42,9 @@ def inserted(text: str, docs: Path) -> str:
 
 
 def main() -> None:
-    """Rewrite README.md in place."""
-    readme = REPO / "README.md"
-    readme.write_text(inserted(readme.read_text(encoding="utf-8"), REPO / "docs"), encoding="utf-8")
+    """Rewrite the pages in place."""
+    for page in (REPO / name for name in PAGES):
+        page.write_text(inserted(page.read_text(encoding="utf-8"), REPO / "docs"), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
-from docs.insert_printed import BLOCK, inserted
+from docs.insert_printed import BLOCK, PAGES, inserted
 from streamlight.config import load_config, options, preset_names
 
 REPO = Path(__file__).resolve().parent.parent
@@ -48,8 +48,10 @@ def test_options_in_examples_exist() -> None:
 
 def test_figures_are_what_commands_printed() -> None:
     """docs/insert_printed.py copies docs/bench.txt and its like word for word; figures change only with a new run."""
-    assert BLOCK.search(README)
-    assert inserted(README, REPO / "docs") == README
+    for page in (REPO / name for name in PAGES):
+        text = page.read_text(encoding="utf-8")
+        assert BLOCK.search(text), page
+        assert inserted(text, REPO / "docs") == text
 
 
 def test_marks_are_filled_from_files_of_their_names(tmp_path: Path) -> None:
