@@ -126,3 +126,27 @@ class TestLLDiffusion:
         torch.testing.assert_close(seen[..., 2:, :], clean[..., 2:, :], atol=1e-4, rtol=0)
         (end,) = ddim(predict, state, times=[300])
         torch.testing.assert_close(end, seen, atol=1e-4, rtol=0)
+
+    def test_a_still_scene_does_not_drift(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A network that darkens everything a little must not do so again and again."""
+        model, low, recall = lldiffusion(), dark(), Recall()
+        old = torch.full_like(low, 0.5)
+        left = {"bright": old, "low": low}
+
+        def darker(x: Tensor, features: list[Tensor], t: Tensor) -> Tensor:
+            bar = alpha_bars()[int(t) + 1]
+            return (x[:, :3] - bar**0.5 * -0.2) / (1 - bar) ** 0.5  # the clean picture is 0.4 everywhere
+
+        monkeypatch.setattr(model.diff_unet, "forward", darker)
+        for _ in range(10):
+            recall = recalling(left, hold=0.5)
+            picture = bright(model, low, recall)
+            left = recall.left
+        assert abs(float(picture.mean()) - 0.5) < 0.01
+
+    def test_a_fade_is_followed(self) -> None:
+        low = torch.full((1, 3, 64, 80), 0.05)
+        warm = warm_start(recalling({"bright": torch.full_like(low, 0.4), "low": low}), low * 1.1)
+        assert warm is not None
+        assert float(warm.old.mean()) == pytest.approx(0.4 * (0.055 + 0.02) / (0.05 + 0.02), abs=1e-4)
+        assert float(warm.anchored(torch.full_like(low, 0.3)).mean()) > 0.39

@@ -19,7 +19,7 @@ from streamlight.models.lldiffusion.encoder import LatentMapEncoder
 from streamlight.models.lldiffusion.preprocess import color_map, pad, padded_sizes
 from streamlight.models.lldiffusion.sampling import Sampling, TiledNoise, WholeNoise
 from streamlight.models.lldiffusion.unet import UNet
-from streamlight.models.lldiffusion.warm import near, warm_start
+from streamlight.models.lldiffusion.warm import Warm, near, warm_start
 from streamlight.models.protocol import Condition, ModelCard, Prior, Recall
 from streamlight.models.sampling import draw_pictures
 from streamlight.models.weights import write_safetensors
@@ -144,7 +144,8 @@ class LLDiffusion(nn.Module):
             condition: Of the dark picture.
             strength: Share of the way from the dark picture (0) to the sampled one (1).
             x_init: Bright picture to start from, ``(N, 3, H, W)`` in [0, 1]: it is noised by ``latent`` up to
-                ``t_start``, which must then be set (SDEdit). Without it ``latent`` is the state at the first step.
+                ``t_start``, which must then be set (SDEdit). Without it, and without changed settings, a frame whose
+                stream remembers a result starts from that; else ``latent`` is the state at the first step.
             step_noise: Noise of each step where ``eta`` is above 0, each the shape of ``latent``.
             generator: Source of that noise where it is not given; else the ``seed`` of the settings.
             **sampling: ``steps``, ``eta``, ``t_start`` for this call instead of the model's own.
@@ -160,11 +161,17 @@ class LLDiffusion(nn.Module):
         low = condition.low
         if strength == 0.0:
             return low
-        walk = self.trajectory(latent, condition, x_init=x_init, step_noise=step_noise, generator=generator, **sampling)
+        warm = None
+        if self.sampling.warm_steps and x_init is None and not sampling and len(latent) == 1:
+            warm = warm_start(condition.recall, low)
+        walk = self.trajectory(
+            latent, condition, x_init=x_init, warm=warm, step_noise=step_noise, generator=generator, **sampling
+        )
         for state in walk:
             x = state
         height, width = low.shape[-2:]
         bright = ((x[..., :height, :width] + 1) / 2).clamp(0, 1).to(low.dtype)
+        bright = bright if warm is None else warm.anchored(bright)
         if condition.recall is not None and len(bright) == 1:
             condition.recall.left |= {"bright": bright, "low": low}
         return bright if strength == 1.0 else torch.lerp(low, bright, strength)
@@ -209,20 +216,18 @@ class LLDiffusion(nn.Module):
         condition: Condition,
         *,
         x_init: Tensor | None = None,
+        warm: Warm | None = None,
         step_noise: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
         **sampling: Any,
     ) -> Iterator[Tensor]:
         """States of the sampler after each step, padded size, in [-1, 1] but not clamped; arguments as :meth:`decode`.
 
-        Without ``x_init`` and changed settings, a frame whose stream remembers a result starts from that. Gradients are
-        recorded unless switched off.
+        ``warm`` is what a stream remembers: it takes the place of ``x_init``, with the settings of such a start.
+        Gradients are recorded unless switched off.
         """
         settings = self._settings(sampling)
         condition = _shared(condition, latent)
-        warm = None
-        if settings.warm_steps and x_init is None and not sampling and len(latent) == 1:
-            warm = warm_start(condition.recall, condition.low)
         if warm is not None:
             x_init, settings = warm.start, replace(settings, steps=settings.warm_steps, t_start=settings.warm_start)
         y = condition.features["y"]

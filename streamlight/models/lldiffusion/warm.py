@@ -25,13 +25,24 @@ class Warm(NamedTuple):
     Attributes:
         start: Bright picture, ``(1, 3, H, W)`` in [0, 1]: the old result, and where that cannot be trusted the dark
             picture with the gain of its surroundings.
-        old: The old result, likewise.
+        old: The old result, likewise, brighter or darker by what the dark picture is.
         weight: How near to stay to it, ``(1, 1, H, W)`` in [0, 1].
+        trust: How far it can be trusted, likewise.
     """
 
     start: Tensor
     old: Tensor
     weight: Tensor
+    trust: Tensor
+
+    def anchored(self, bright: Tensor) -> Tensor:
+        """The result with the brightness and colour of its surroundings as they were, as far as they can be trusted.
+
+        A sampler that starts from its own last result feeds on its errors: what it changes by a little on every frame
+        adds up. Fine detail is renewed from the dark picture, what is coarse is not.
+        """
+        side = _around(bright)
+        return (bright + self.trust * (_mean(self.old, side) - _mean(bright, side))).clamp(0.0, 1.0)
 
 
 def warm_start(recall: Recall | None, low: Tensor) -> Warm | None:
@@ -51,12 +62,13 @@ def warm_start(recall: Recall | None, low: Tensor) -> Warm | None:
     light, before = _mean(low, 9), _mean(dark, 9)
     change = ((light - before).abs() / (torch.maximum(light, before) + _DARK)).amax(1, keepdim=True)
     trust = trust * (1.0 - change / _CHANGE).clamp(0.0, 1.0)
-    around = max(9, min(low.shape[-2:]) // 4 | 1)
+    old = (old * (light + _DARK) / (before + _DARK)).clamp(0.0, 1.0)
+    around = _around(low)
     # A few per cent of the frame's gain decide where nothing around can be trusted.
-    lit, unlit = (_mean(x * trust, around) + 0.02 * x.mean((-2, -1), keepdim=True) for x in (old, dark))
+    lit, unlit = (_mean(x * trust, around) + 0.02 * x.mean((-2, -1), keepdim=True) for x in (old, low))
     gain = lit / unlit.clamp_min(1e-5)
     start = torch.lerp((low * gain).clamp(0.0, 1.0), old, trust)
-    return Warm(start, old, recall.hold * trust)
+    return Warm(start, old, recall.hold * trust, trust)
 
 
 def near(predict: Callable[[Tensor, int], Tensor], clean: Tensor, weight: Tensor) -> Callable[[Tensor, int], Tensor]:
@@ -76,6 +88,11 @@ def near(predict: Callable[[Tensor, int], Tensor], clean: Tensor, weight: Tensor
         return noise - (signal / spread) * weight * (clean - predicted)
 
     return drawn
+
+
+def _around(picture: Tensor) -> int:
+    """Side of what counts as the surroundings of a place, odd."""
+    return max(9, min(picture.shape[-2:]) // 4 | 1)
 
 
 def _mean(picture: Tensor, side: int) -> Tensor:
