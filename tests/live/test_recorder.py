@@ -144,7 +144,7 @@ def test_other_pictures_than_the_usual(size: tuple[int, int], color: ColorSpec, 
 RECORDING = """
 import os, sys, time
 from tests.live.test_publish import children, picture
-from tests.live.test_record import QUICK, Recorder
+from tests.live.test_recorder import QUICK, Recorder
 recorder = Recorder(sys.argv[1], settings=QUICK)
 for index in range(40):
     assert recorder.offer(picture(index), wait=20)
