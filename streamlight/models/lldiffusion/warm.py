@@ -25,7 +25,7 @@ class Warm(NamedTuple):
     Attributes:
         start: Bright picture, ``(1, 3, H, W)`` in [0, 1]: the old result, and where that cannot be trusted the dark
             picture with the gain of its surroundings.
-        old: The old result, likewise, brighter or darker by what the dark picture is.
+        old: The old result, likewise, brighter or darker by what the dark picture's surroundings are.
         weight: How near to stay to it, ``(1, 1, H, W)`` in [0, 1].
         trust: How far it can be trusted, likewise.
     """
@@ -62,8 +62,9 @@ def warm_start(recall: Recall | None, low: Tensor) -> Warm | None:
     light, before = _mean(low, 9), _mean(dark, 9)
     change = ((light - before).abs() / (torch.maximum(light, before) + _DARK)).amax(1, keepdim=True)
     trust = trust * (1.0 - change / _CHANGE).clamp(0.0, 1.0)
-    old = (old * (light + _DARK) / (before + _DARK)).clamp(0.0, 1.0)
     around = _around(low)
+    fade = (_mean(low, around) + _DARK) / (_mean(dark, around) + _DARK)
+    old = (old * fade).clamp(0.0, 1.0)
     # A few per cent of the frame's gain decide where nothing around can be trusted.
     lit, unlit = (_mean(x * trust, around) + 0.02 * x.mean((-2, -1), keepdim=True) for x in (old, low))
     gain = lit / unlit.clamp_min(1e-5)
