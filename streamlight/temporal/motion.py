@@ -37,7 +37,10 @@ _AROUND: Final = 61
 _LEVELS, _ROUNDS, _WINDOW = 3, 3, 9
 
 _OF_THREAD = threading.local()
-"""OpenCV's search keeps buffers and releases the GIL: one for each thread."""
+"""OpenCV's search keeps buffers and releases the GIL: some for each thread."""
+
+_SIZES: Final = 8
+"""Sizes of picture that a thread keeps a search for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,18 +202,21 @@ def _inside(flow: Tensor) -> Tensor:
 
 def _search_cpu(pair: Tensor) -> tuple[Tensor, Tensor]:
     codes = (pair * 255.0).round().to(torch.uint8).numpy()
-    search = _dense_inverse_search()
+    search = _dense_inverse_search(codes.shape[1:])
     first, second = (np.moveaxis(search.calc(a, b, None), 2, 0) for a, b in (codes, codes[::-1]))  # type: ignore[call-overload]
     return torch.from_numpy(np.ascontiguousarray(first)), torch.from_numpy(np.ascontiguousarray(second))
 
 
-def _dense_inverse_search() -> cv2.DISOpticalFlow:
-    if hasattr(_OF_THREAD, "search"):
-        return _OF_THREAD.search
-    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+def _dense_inverse_search(size: tuple[int, ...]) -> cv2.DISOpticalFlow:
+    """One for each size: what a search lowers for a small picture (its scales) it does not raise again."""
+    kept: dict[tuple[int, ...], cv2.DISOpticalFlow] = _OF_THREAD.__dict__.setdefault("searches", {})
+    if size in kept:
+        return kept[size]
+    if len(kept) >= _SIZES:
+        kept.clear()
+    search = kept[size] = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     search.setFinestScale(1)
     search.setVariationalRefinementIterations(0)
-    _OF_THREAD.search = search
     return search
 
 

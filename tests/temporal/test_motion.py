@@ -44,6 +44,15 @@ class TestEstimate:
         assert float((motion.flow.norm(dim=0) > 0.5).float().mean()) < 0.02
         assert float(motion.confidence.mean()) > 0.98
 
+    def test_a_smaller_stream_beside_changes_nothing(self):
+        def found() -> torch.Tensor:
+            return estimate_motion(scene(3, -2, noise=CODE, seed=1), scene(noise=CODE), CODE).flow
+
+        first = found()
+        small = torch.rand(2, 16, 20, generator=torch.Generator().manual_seed(0))
+        estimate_motion(small[0], small[1], 0.1 * CODE)
+        assert found().equal(first)
+
     @pytest.mark.parametrize(("codes", "share"), [(0.2, 0.9), (1.0, 0.7)])
     @pytest.mark.parametrize(("dx", "dy"), [(3, -2), (-8, 5)])
     def test_a_pan_is_found(self, codes, share, dx, dy):
