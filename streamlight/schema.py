@@ -103,7 +103,7 @@ class ModelConfig(_Section):
     )
     stability: Real = _option(
         0.5,
-        "llflow, glare, lldiffusion: how far the latent is averaged along the motion; 0 is frame by frame.",
+        "llflow, glare, lldiffusion: how far frames are averaged along the motion and choices held; 0 is frame by frame.",
         ge=0,
         le=1,
     )
@@ -266,7 +266,7 @@ class DeliverConfig(_Section):
 
     to: str | None = _option(
         None,
-        "Publish here: rtsp://, rtmp://, srt://, or a folder's index.m3u8 for HLS.",
+        "Publish here: rtsp://, rtmp://, srt:// (where FFmpeg has it), or a folder's index.m3u8 for HLS.",
         expected="an address, with {camera} in it where there are several cameras",
         min_length=1,
         identity=False,

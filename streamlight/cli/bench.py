@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from streamlight.evaluation.bench import BenchResult, ClipResult
+    from streamlight.evaluation.live_bench import LiveBench
+    from streamlight.evaluation.model_bench import ModelBench
 
 
 @click.group("bench", cls=DefaultGroup, default="video", no_args_is_help=False)
@@ -80,10 +82,7 @@ def bench_models(
         command=shlex.join(["streamlight", *sys.argv[1:]]),
         progress=_console.say,
     )
-    _console.write_json(json_target, result.to_dict())
-    if json_target != "-":
-        for line in result.lines():
-            click.echo(line)
+    _tell(result, json_target)
 
 
 @command.command("temporal")
@@ -191,6 +190,10 @@ def bench_live(
         command=shlex.join(["streamlight", *sys.argv[1:]]),
         progress=_console.say,
     )
+    _tell(result, json_target)
+
+
+def _tell(result: ModelBench | LiveBench, json_target: str | None) -> None:
     _console.write_json(json_target, result.to_dict())
     if json_target != "-":
         for line in result.lines():

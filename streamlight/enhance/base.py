@@ -26,8 +26,8 @@ class EnhanceSettings:
         strength: 0 returns every frame untouched, 1 is the full effect.
         denoise: Share of the denoising that goes with the gain, 0 to 1 (guided mode).
         time_constant: Seconds over which exposure decisions are smoothed; 0 decides anew on each frame (guided mode).
-        stability: How far latents with positions, those of the generative models, are averaged along the motion; 0 is
-            frame by frame, 1 the steadiest.
+        stability: How far the dark picture is averaged along the motion, and choices of the frame before are held, for
+            models whose latent has positions, the generative ones; 0 is frame by frame, 1 the steadiest.
         working_size: Long side of the small copy, in pixels (guided mode).
         keyframe_interval: The model decides on every so many frames, and where its decision is out of date; in between
             the decision is carried along the motion (guided mode).

@@ -1,4 +1,4 @@
-"""The mean of the latent follows the scene, not the noise."""
+"""A decision on the frame as a whole follows the scene, not the noise."""
 
 from __future__ import annotations
 
