@@ -31,7 +31,8 @@ OF_TRAINING = ("streamlight.training.data", "streamlight.training.degradation")
 
 LIBRARIES: dict[str, set[str]] = {
     "av": {"media", "live"},
-    "torch": {"models", "temporal", "enhance", "detect", "training", "evaluation"},
+    "torch": {"engine", "models", "temporal", "enhance", "detect", "training", "evaluation"},
+    "triton": {"models", "enhance"},
     "kornia": {"models", "temporal", "enhance", "training", "evaluation"},
     "safetensors": {"models", "training"},
     "click": {"cli"},
