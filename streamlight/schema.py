@@ -81,6 +81,11 @@ class InputConfig(_Section):
     decoder_threads: Whole | None = _option(
         None, "Threads for decoding. Default: the decoder's choice.", ge=1, le=64, identity=False
     )
+    hardware_decode: Annotated[Literal["off", "auto", "nvdec"], BeforeValidator(_words)] = _option(
+        "off",
+        "Decode on an NVIDIA GPU: where it gives the pictures of the software decoder (auto), or else fail (nvdec).",
+        identity=False,
+    )
 
 
 class ModelConfig(_Section):
@@ -103,7 +108,7 @@ class ModelConfig(_Section):
     )
     stability: Real = _option(
         0.5,
-        "llflow, glare, lldiffusion: how far frames are averaged along the motion and choices held; 0 is frame by frame.",
+        "llflow, glare, lldiffusion: how far frames are averaged along the motion and choices held; 0: frame by frame.",
         ge=0,
         le=1,
     )
@@ -161,10 +166,19 @@ class ModelConfig(_Section):
     )
     device: str = _option(
         "auto",
-        "Where to compute.",
-        expected="auto, cpu, cuda or cuda:N",
-        pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$",
+        "Where to compute. Several cards share files or cameras among them.",
+        expected="auto, cpu, cuda or cuda:N, or several cards with commas between",
+        pattern=r"^(auto|cpu|cuda(:\d{1,3})?|cuda:\d{1,3}(,cuda:\d{1,3})+)$",
     )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Each device by itself, none twice."""
+        return tuple(dict.fromkeys(self.device.split(",")))
+
+    def on(self, device: str) -> ModelConfig:
+        """The same on one device."""
+        return self.model_copy(update={"device": device})
 
 
 class OutputConfig(_Section):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamlight.evaluation.doctor import Diagnosis
-    from streamlight.media.machine import EncoderCapability
+    from streamlight.media.machine import CardDecoder, EncoderCapability
 
 
 @click.command("doctor")
@@ -38,18 +38,22 @@ def _show(found: Diagnosis) -> None:
         ("versions", ", ".join(f"{name} {version}" for name, version in machine.versions.items())),
     ]
     for device in found.devices:
-        use = "" if device.usable else " (not used yet)"
-        rows.append(("device", f"{device.name}: {device.description}, {_size(device.memory_bytes)}{use}"))
+        kind = f", compute capability {device.capability}" if device.capability else ""
+        use = "" if device.usable else f" (not used: {device.reason})"
+        rows.append(("device", f"{device.name}: {device.description}, {_size(device.memory_bytes)}{kind}{use}"))
     rows.append(("models", ", ".join(found.models)))
     media = found.media
     rows.append(("decodes", ", ".join(media.decoders)))
+    on_card = [state.codec for state in media.card_decoders if state.works]
+    if on_card:
+        rows.append(("decodes on GPU", ", ".join(on_card)))
     for state in media.encoders:
         if state.opens:
             depth = "8 and 10 bit" if any("10" in name for name in state.pixel_formats) else "8 bit"
             kind = f"{'hardware' if state.hardware else 'software'}, {depth}"
             rows.append((f"encodes {state.codec}", f"{state.encoder} ({kind}) into {' '.join(state.containers)}"))
     rows.append(("writes stills", " ".join(media.still_formats)))
-    rows += [("does not open", line) for line in _closed(media.encoders)]
+    rows += [("does not open", line) for line in (*_closed(media.encoders), *_closed_decoders(media.card_decoders))]
     rows += [("for more", sentence) for sentence in found.advice]
     before = ""
     for name, value in rows:
@@ -65,6 +69,15 @@ def _closed(states: Sequence[EncoderCapability]) -> list[str]:
             family = state.encoder.rpartition("_")[2] if state.hardware else state.encoder
             groups.setdefault((family, state.reason), []).append(state.codec)
     return [f"{family} ({', '.join(codecs)}): {reason}" for (family, reason), codecs in groups.items()]
+
+
+def _closed_decoders(states: Sequence[CardDecoder]) -> list[str]:
+    """The same for decoding on a card."""
+    groups: dict[str, list[str]] = {}
+    for state in states:
+        if not state.works:
+            groups.setdefault(state.reason, []).append(state.codec)
+    return [f"nvdec ({', '.join(codecs)}): {reason}" for reason, codecs in groups.items()]
 
 
 def _size(count: int) -> str:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from streamlight.media.mux import JoinReport as JoinReport
     from streamlight.media.mux import join as join
     from streamlight.media.mux import keeps_rotation as keeps_rotation
+    from streamlight.media.nvenc import device_refusal as device_refusal
+    from streamlight.media.nvenc import takes_device_frames as takes_device_frames
     from streamlight.media.probing import Chapter as Chapter
     from streamlight.media.probing import SourceInfo as SourceInfo
     from streamlight.media.probing import StreamInfo as StreamInfo
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from streamlight.media.stills import ImageSink as ImageSink
     from streamlight.media.stills import StillReport as StillReport
     from streamlight.media.stills import write_still as write_still
+    from streamlight.media.surfaces import Surface as Surface
     from streamlight.media.urls import as_path as as_path
     from streamlight.media.urls import redact as redact
     from streamlight.media.versions import library_versions as library_versions
@@ -52,6 +55,7 @@ _LAZY = {
     "SourceInfo": "probing",
     "SourceStats": "stats",
     "StreamInfo": "probing",
+    "Surface": "surfaces",
     "as_path": "urls",
     "is_image_name": "inputs",
     "library_versions": "versions",
@@ -72,12 +76,14 @@ _LAZY = {
     "check_codec": "codecs",
     "check_destination": "destination",
     "default_codec": "codecs",
+    "device_refusal": "nvenc",
     "disk_errors": "destination",
     "join": "mux",
     "keeps_rotation": "mux",
     "muxer_for": "codecs",
     "partial_path": "destination",
     "plan_encoder": "encode",
+    "takes_device_frames": "nvenc",
     "verify_segment": "segments",
     "write_still": "stills",
 }

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from os import PathLike, fspath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import av
 
 from streamlight.cores import available_cores
 from streamlight.errors import MediaError
 from streamlight.media import probing, seeking
+from streamlight.media.hardware import Card, HardwareLost
 from streamlight.media.urls import as_path, redact
 
 READ_RETRIES = 8
@@ -85,6 +86,7 @@ class Waiting:
         self._counts = counts
         self._read: dict[int, float] = {}
         self._corrupt: set[int] = set()
+        self._first: int | None = None
 
     def sent(self, packet: Any) -> None:
         """Note a packet that goes to the decoder."""
@@ -99,6 +101,7 @@ class Waiting:
         """Note a picture (``av.VideoFrame``) that came out, and find when its packet was read."""
         pts = picture.pts
         self._counts.pictures += 1
+        self._first = pts if self._first is None else self._first
         arrival = self._read.pop(pts, None)
         if len(self._read) > 64 and pts is not None:
             # Pictures come out in order of time: what is older than this one never will.
@@ -106,13 +109,28 @@ class Waiting:
             for key in gone:
                 del self._read[key]
             self._counts.without_picture += len(gone)
-        damaged = bool(picture.is_corrupt) or pts in self._corrupt
+        damaged = self.damaged(picture)
         self._corrupt.discard(pts)
         return Decoded(picture, time.monotonic() if arrival is None else arrival, damaged)
+
+    def damaged(self, picture: Any) -> bool:
+        """Whether a picture (``av.VideoFrame``) is known to be damaged, by itself or by its packet."""
+        return bool(picture.is_corrupt) or picture.pts in self._corrupt
 
     def left(self) -> set[int]:
         """The pts of the packets that are still waited for."""
         return set(self._read)
+
+    def leading(self) -> int:
+        """How many of them lie before the first picture: they refer to pictures that the stream does not hold."""
+        return sum(1 for pts in self._read if self._first is not None and pts < self._first)
+
+    def overtaken(self, pts: int | None) -> int:
+        """How many others should have come out before the picture with this pts (None: before the end)."""
+        if self._first is None and pts is not None:
+            return 0  # It is the first one.
+        behind = len(self._read) if pts is None else sum(1 for read in self._read if read < pts)
+        return behind - self.leading()
 
 
 class Pass:
@@ -126,11 +144,25 @@ class Pass:
             are the pts of the packets that were being sent then.
     """
 
-    def __init__(self, options: DecodeOptions, *, stream_index: int | None = None, threads: int | None = None) -> None:
-        """Open the file; ``stream_index`` None chooses the stream, ``threads`` overrides the options'.
+    def __init__(
+        self,
+        options: DecodeOptions,
+        *,
+        stream_index: int | None = None,
+        threads: int | None = None,
+        card: Card | None = None,
+    ) -> None:
+        """Open the file.
+
+        Args:
+            options: What to open.
+            stream_index: Stream to decode; None chooses it.
+            threads: Decoder threads instead of those of the options.
+            card: Where to decode; None for software.
 
         Raises:
             MediaError: It cannot be opened or has no video.
+            DeviceError: It cannot be decoded on the card.
         """
         self.options = options
         self.container = probing.open_container(options.url)
@@ -140,15 +172,19 @@ class Pass:
         self._lock = threading.Lock()
         self._closed = False
         self._error: Exception | None = None
-        self._threads = threads or options.thread_count
+        self._threads = 1 if card is not None else threads or options.thread_count
+        self._card = card
         try:
             if stream_index is None:
                 self.stream = probing.choose_video(self.container, options.url)
             else:
                 self.stream = self.container.streams[stream_index]
-            context = self.stream.codec_context
-            context.thread_count = self._threads
-            context.thread_type = "AUTO" if self._threads > 1 else "NONE"
+            self._decoder: Any = self.stream.codec_context
+            if card is not None:
+                self._decoder = card.open(self.stream)
+            else:
+                self._decoder.thread_count = self._threads
+                self._decoder.thread_type = "AUTO" if self._threads > 1 else "NONE"
         except (IndexError, AttributeError) as error:
             self.close()
             raise MediaError(f"'{self.name}' has changed while it was being read") from error
@@ -165,6 +201,7 @@ class Pass:
         """Release file and decoder; may be called from another thread, and then waits for the packet in work."""
         with self._lock:
             self._closed = True
+            self._decoder = None
             self.container.close()
 
     def _check_open(self) -> None:
@@ -207,6 +244,7 @@ class Pass:
 
         Raises:
             MediaError: More than ``max_damaged`` packets in a row were damaged.
+            HardwareLost: On a card: something was damaged, refused or lost behind the pictures yielded so far.
         """
         waiting = Waiting(self.counts)
         last: int | None = None
@@ -215,14 +253,15 @@ class Pass:
             self.counts.packets += 1
             waiting.sent(packet)
             pictures = self._send(packet)
-            run = 0 if pictures else self._checked_run(run, refused=pictures is None)
-            for picture in pictures or ():
+            for picture in self._trusted(pictures, waiting):
                 last = picture.pts
                 yield waiting.received(picture)
+            run = 0 if pictures else self._checked_run(run, refused=pictures is None)
         refused_before = self.counts.damaged_packets
-        for picture in self._send(None) or ():
+        for picture in self._trusted(self._send(None), waiting):
             last = picture.pts
             yield waiting.received(picture)
+        self._check_nothing_lost(waiting)
         if self._threads > 1 and self._may_have_lost(waiting):
             self.counts.damaged_packets = refused_before
             for item in self._rescue(last, waiting.left()):
@@ -230,14 +269,16 @@ class Pass:
         if self.counts.missing_pts:
             self.counts.without_picture = max(0, self.counts.packets - self.counts.pictures)
         else:
-            self.counts.without_picture += len(waiting.left())
+            # Behind a landing, what refers to pictures before it was never to come out.
+            before = 0 if first is None else waiting.leading()
+            self.counts.without_picture += len(waiting.left()) - before
 
     def _send(self, packet: Any) -> list[Any] | None:
         """Pictures that come out for a packet (None: for the end of the stream); None if it is damaged."""
         try:
             with self._lock:
                 self._check_open()
-                return list(self.stream.codec_context.decode(packet))
+                return list(self._decoder.decode(packet))
         except EOFError:
             return []
         except av.error.FFmpegError as error:
@@ -245,6 +286,35 @@ class Pass:
             self.refused.add(packet.pts if packet is not None else None)
             self._error = error
             return None
+
+    def _trusted(self, pictures: list[Any] | None, waiting: Waiting) -> Iterator[Any]:
+        """The pictures of one packet; those of a card up to the first that software may give otherwise, or more of.
+
+        NVDEC conceals errors in its own way, and does not always say so; it was also seen to drop pictures silently.
+        """
+        if self._card is None:
+            yield from pictures or ()
+            return
+        for picture in pictures or ():
+            if self.counts.missing_pts:
+                self._lose("packets come without times, and lost ones would not be noticed")
+            if lost := waiting.overtaken(picture.pts):
+                self._lose(f"{_packets(lost)} gave no picture")
+            if waiting.damaged(picture):
+                self._lose("a picture is damaged")
+            yield picture
+        if pictures is None:
+            reason = probing.open_failure(self._error) if self._error else "unknown"
+            self._lose(f"the decoder refused a packet ({reason})")
+
+    def _check_nothing_lost(self, waiting: Waiting) -> None:
+        """At the end of a card's pass: packets in must be pictures out."""
+        lost = 0 if self._card is None else waiting.overtaken(None)
+        if lost:
+            self._lose(f"{_packets(lost)} gave no picture")
+
+    def _lose(self, reason: str) -> NoReturn:
+        raise HardwareLost(reason) from self._error
 
     def _checked_run(self, run: int, *, refused: bool) -> int:
         """Length of the run of damaged packets after one more packet without a picture."""
@@ -295,3 +365,7 @@ class Pass:
             self.counts.damaged_packets = max(self.counts.damaged_packets, again.counts.damaged_packets)
         else:
             self.counts.damaged_packets += len(missing & again.refused)
+
+
+def _packets(count: int) -> str:
+    return "a packet" if count == 1 else f"{count} packets"

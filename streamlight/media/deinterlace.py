@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
@@ -24,6 +24,7 @@ class Stamped(NamedTuple):
         arrival: ``time.monotonic()`` when its packet was read.
         damaged: Whether it is known to be damaged.
         deinterlaced: Whether it went through the deinterlacer.
+        hardware: Whether it was decoded on a card.
     """
 
     picture: Any
@@ -32,6 +33,7 @@ class Stamped(NamedTuple):
     arrival: float
     damaged: bool
     deinterlaced: bool = False
+    hardware: bool = False
 
 
 class Deinterlacer:
@@ -41,10 +43,19 @@ class Deinterlacer:
     picture ahead, so from the first interlaced picture on the stream is one picture late; it is built only then.
     """
 
-    def __init__(self, mode: Deinterlace, *, threads: int = 1) -> None:
-        """Choose which pictures are treated, and how many threads the filter may use."""
+    def __init__(
+        self, mode: Deinterlace, *, threads: int = 1, to_host: Callable[[Any], Any] = lambda picture: picture
+    ) -> None:
+        """Choose which pictures are treated, and how.
+
+        Args:
+            mode: See the class.
+            threads: Threads of the filter.
+            to_host: Brings a picture (``av.VideoFrame``) to main memory, where the filter works.
+        """
         self._mode = mode
         self._threads = threads
+        self._to_host = to_host
         self._graph: Any = None
         self._shape: tuple[int, int, str] | None = None
         self._waiting: deque[Stamped | None] = deque()
@@ -56,16 +67,20 @@ class Deinterlacer:
         if self._mode == "off":
             yield item
             return
-        shape = _shape(item.picture)
-        if self._graph is not None and shape != self._shape:
+        host = item if self._graph is None else self._hosted(item)
+        if self._graph is not None and _shape(host.picture) != self._shape:
             yield from self.flush()
         if self._graph is None:
             if self._mode == "auto" and not item.picture.interlaced_frame:
                 self._previous = item
                 yield item
                 return
-            self._start(item)
-        yield from self._feed(item, item)
+            host = self._hosted(item)
+            self._start(host)
+        yield from self._feed(host, host)
+
+    def _hosted(self, item: Stamped) -> Stamped:
+        return item._replace(picture=self._to_host(item.picture))
 
     def flush(self) -> Iterator[Stamped]:
         """Yield what is still inside; the next picture starts afresh."""
@@ -96,9 +111,10 @@ class Deinterlacer:
                 f"interlaced pictures in format {picture.format.name} cannot be deinterlaced; turn deinterlacing off"
             ) from error
         self._graph = graph
-        if self._previous is not None and _shape(self._previous.picture) == self._shape:
+        previous = None if self._previous is None else self._hosted(self._previous)
+        if previous is not None and _shape(previous.picture) == self._shape:
             # The filter predicts from the picture before, which has been delivered already.
-            for _ in self._feed(self._previous, None):
+            for _ in self._feed(previous, None):
                 pass
         self._previous = None
 

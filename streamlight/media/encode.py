@@ -299,7 +299,7 @@ def _has_avx512() -> bool:
 
 
 def try_encoder(plan: EncoderPlan, *, picture: bool = False) -> str | None:
-    """Open the plan's encoder; hardware must also encode a small picture.
+    """Open the plan's encoder; hardware must also encode a picture of the plan's size, for each card has its limits.
 
     Names in libavcodec's list say nothing: NVENC is there without a driver, QSV without a GPU.
 
@@ -310,17 +310,15 @@ def try_encoder(plan: EncoderPlan, *, picture: bool = False) -> str | None:
     Returns:
         ``None`` when a packet came out, else the reason it does not work.
     """
-    size = (plan.width, plan.height) if plan.encoder in codecs.SOFTWARE_ENCODERS.values() else (256, 256)
-    trial = dataclasses.replace(plan, width=size[0], height=size[1])
     try:
         with quiet_libav():
             context: Any = av.CodecContext.create(plan.encoder, "w")
-            configure(context, trial)
+            configure(context, plan)
             context.open()
             if plan.encoder in codecs.SOFTWARE_ENCODERS.values() and not picture:
                 return None  # software that opens works
-            blank = av.VideoFrame(trial.width, trial.height, trial.pix_fmt)
-            blank.pts, blank.time_base = 0, trial.time_base
+            blank = av.VideoFrame(plan.width, plan.height, plan.pix_fmt)
+            blank.pts, blank.time_base = 0, plan.time_base
             packets = [*context.encode(blank), *context.encode(None)]
     except (av.FFmpegError, ValueError, OSError) as error:
         text = str(getattr(error, "strerror", None) or error).split(";")[0]
@@ -330,7 +328,7 @@ def try_encoder(plan: EncoderPlan, *, picture: bool = False) -> str | None:
 
 
 _NEEDS = {
-    "nvenc": "an NVIDIA GPU with an encoder, and its driver",
+    "nvenc": "an NVIDIA GPU with an encoder, and its driver; data-centre cards such as A100, H100 and H200 have none",
     "qsv": "an Intel GPU, and the oneVPL runtime",
     "amf": "an AMD GPU, and the AMF runtime",
     "vaapi": "a GPU with a VA-API driver",

@@ -99,7 +99,9 @@ class Frame:
 
     Attributes:
         planes: Y, Cb, Cr (Y alone for ``"400"``), each ``(H, W)`` uint8 or uint16. Rows may be padded: a plane can be a
-            view whose row stride exceeds its width, and it must be treated as read-only.
+            view whose row stride exceeds its width, and it must be treated as read-only. Where it was asked for, a
+            source gives a :class:`streamlight.media.surfaces.Surface` on a card here, and a writer takes tensors on
+            one (see :mod:`streamlight.media.nvenc`).
         color: How to read the planes.
         pts: Presentation time in units of ``time_base``. An integer from the container, never computed from an index.
         time_base: Seconds per unit of ``pts``.

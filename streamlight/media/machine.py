@@ -13,6 +13,7 @@ from av.codec.hwaccel import hwdevices_available
 from streamlight.media import codecs
 from streamlight.media.encode import EncodeSettings, encoder_exists, plan_for, quiet_libav, try_encoder
 from streamlight.media.frame import ColorSpec, Frame
+from streamlight.media.hardware import NVDEC_DECODERS, opening_failure, try_decoder
 
 _DECODERS = (
     "h264",
@@ -55,14 +56,44 @@ class EncoderCapability:
 
 
 @dataclass(frozen=True, slots=True)
+class CardDecoder:
+    """Decoding of one codec on a CUDA device (NVDEC), tried with a small clip.
+
+    Attributes:
+        codec: Product's codec name.
+        works: Whether every picture came from the card, and was that of the software decoder.
+        reason: Why not, else ``""``.
+    """
+
+    codec: str
+    works: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
-    """All of it. ``hardware_devices`` are kinds this build of FFmpeg was made for, not devices that are present."""
+    """All of it.
+
+    Attributes:
+        encoders: Every encoder, tried.
+        decoders: Codecs that can be read.
+        missing_decoders: Codecs that this build cannot read.
+        hardware_devices: Kinds of devices this build of FFmpeg was made for, not devices that are present.
+        still_formats: Suffixes of still images that can be written.
+        card_decoders: Decoding on the first CUDA device.
+    """
 
     encoders: tuple[EncoderCapability, ...]
     decoders: tuple[str, ...]
     missing_decoders: tuple[str, ...]
     hardware_devices: tuple[str, ...]
     still_formats: tuple[str, ...]
+    card_decoders: tuple[CardDecoder, ...] = ()
+
+    @property
+    def knows_cuda(self) -> bool:
+        """Whether this build of FFmpeg was made for CUDA."""
+        return "cuda" in self.hardware_devices
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -85,7 +116,18 @@ def capabilities() -> Capabilities:
         missing_decoders=tuple(name for name in _DECODERS if name not in found),
         hardware_devices=tuple(hwdevices_available()),
         still_formats=tuple(suffix for suffix, form in STILL_FORMATS.items() if encoder_exists(form.encoder)),
+        card_decoders=card_decoders(),
     )
+
+
+def card_decoders(*, device: int = 0) -> tuple[CardDecoder, ...]:
+    """Try each codec on a CUDA device; where the device itself does not open, one trial tells for all."""
+    missing = opening_failure(device)
+    tried = []
+    for codec in NVDEC_DECODERS:
+        reason = missing or try_decoder(codec, device=device)
+        tried.append(CardDecoder(codec, reason is None, reason or ""))
+    return tuple(tried)
 
 
 def _tried(codec: str, encoder: str) -> EncoderCapability:
@@ -101,7 +143,7 @@ def _tried(codec: str, encoder: str) -> EncoderCapability:
 
 
 def _picture() -> Frame:
-    planes = (np.zeros((144, 256), np.uint8), *(np.full((72, 128), 128, np.uint8) for _ in range(2)))
+    planes = (np.zeros((256, 256), np.uint8), *(np.full((128, 128), 128, np.uint8) for _ in range(2)))
     return Frame(planes, ColorSpec(), pts=0, time_base=Fraction(1, 25))
 
 

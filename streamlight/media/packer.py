@@ -15,6 +15,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from streamlight.errors import MediaError
 from streamlight.media.encode import EncoderPlan, same_shape
 from streamlight.media.frame import Frame
+from streamlight.media.nvenc import DeviceImporter, is_one_piece, is_semi_planar
 
 _MATRIX_CODES = {
     "rgb": 0,
@@ -37,11 +38,18 @@ class FramePacker:
 
     One picture buffer is reused while the encoder does not hold on to it, because a fresh 1080p buffer costs its page
     faults again. Not thread-safe; one per writer.
+
+    Attributes:
+        plan: What the pictures are for.
+        captions: Frames that brought closed captions along.
+        on_card: Whether the encoder takes pictures in CUDA memory as they are.
     """
 
     def __init__(self, plan: EncoderPlan) -> None:
         self.plan = plan
         self.captions = 0
+        self.on_card = False
+        self._importer = DeviceImporter(plan)
         grey = plan.source_format.startswith("gray") and not plan.pix_fmt.startswith("gray")
         # Grey frames for an encoder that wants chroma get neutral planes here: swscale takes grey for full range.
         self._format = plan.source_format.replace("gray", "yuv420p") if grey else plan.source_format
@@ -65,13 +73,33 @@ class FramePacker:
                 f"with time base {frame.time_base}; the encoder was set up for {plan.source_width}x"
                 f"{plan.source_height} {plan.source_format}, {plan.time_base}: all frames of one job must agree"
             )
-        picture = self._blank(frame)
-        _fill(picture, frame.planes, self._neutral)
-        if picture.format.name != plan.pix_fmt:
+        picture = self._imported(frame) if is_semi_planar(frame.planes) else self._filled(frame, frame.planes)
+        if picture.format.name != plan.pix_fmt and not (self.on_card and picture.format.name == "cuda"):
             picture = self._convert(picture)
         picture.pts, picture.time_base, picture.duration = frame.pts, frame.time_base, frame.duration
         picture.pict_type = 0
         return picture
+
+    def _filled(self, frame: Frame, planes: tuple[np.ndarray, ...]) -> av.VideoFrame:
+        picture = self._blank(frame)
+        _fill(picture, planes, self._neutral)
+        return picture
+
+    def _imported(self, frame: Frame) -> av.VideoFrame:
+        """The picture of a frame that comes as Y and interleaved CbCr, on a card or in main memory."""
+        picture = self._importer.picture(frame)
+        if has_captions(frame.origin) or (self.plan.width, self.plan.height) != (frame.width, frame.height):
+            # Only a picture in main memory can be filled into another one, which brings captions along or is larger.
+            host = self._rearranged(picture)
+            return self._filled(frame, tuple(plane_view(plane, frame.color.dtype) for plane in host.planes))
+        return self._tagged(picture if is_one_piece(picture) else self._rearranged(picture))
+
+    def _rearranged(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """The same samples in three planes in main memory."""
+        span = 2 if self._full_range else 1
+        return self._reformatter.reformat(
+            picture, format=self._format, src_color_range=span, dst_color_range=span, interpolation=_EXACT
+        )
 
     def _blank(self, frame: Frame) -> av.VideoFrame:
         """A picture to write planes into: with the source's captions if it has any, else the reused one."""
@@ -133,7 +161,7 @@ _SWS_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 def has_captions(origin: Any) -> bool:
     """Whether a decoder's frame carries A53 closed captions."""
     # Only coded YCbCr has them. PyAV 18.1 crashes over side data of PNG pictures, and refuses kinds it has no name for.
-    if origin is None or not origin.format.name.startswith(("yuv", "nv", "p0", "p2")):
+    if origin is None or not origin.format.name.startswith(("yuv", "nv", "p0", "p2", "cuda")):
         return False
     try:
         # ``origin.side_data`` would tie the picture into a reference cycle: it would stay in memory until the garbage

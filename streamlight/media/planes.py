@@ -116,11 +116,14 @@ class PlaneReader:
         """Whether a picture has another size, pixel format, matrix or range than the first one."""
         if (picture.width, picture.height, picture.format.name) != (self.width, self.height, self._source):
             return True
-        tags = color.tags_of(picture)[:2]
-        if tags == self._tags[:2]:
+        if not self.retagged(picture):
             return False
         spec = self._native_spec(picture)
         return (spec.matrix, spec.range) != (self.spec.matrix, self.spec.range)
+
+    def retagged(self, picture: Any) -> bool:
+        """Whether a picture is tagged with another matrix or range than the first one."""
+        return color.tags_of(picture)[:2] != self._tags[:2]
 
     def read(self, picture: Any) -> tuple[np.ndarray, ...]:
         """Planes of a picture in the size, format and colour of the first one (see :func:`view_planes`)."""

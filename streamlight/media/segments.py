@@ -37,6 +37,7 @@ from streamlight.errors import MediaError
 from streamlight.media.destination import disk_errors
 from streamlight.media.encode import EncoderPlan, configure, quiet_libav
 from streamlight.media.frame import Frame
+from streamlight.media.nvenc import configure_device, device_layout, in_cuda_memory
 from streamlight.media.packer import FramePacker
 
 MAGIC = b"STRLSEG1"
@@ -146,6 +147,9 @@ class EncoderClock:
 class SegmentWriter:
     """Encodes frames into one closed segment. A context manager: leaving it by an error deletes the file.
 
+    Frames may come with planes on a card (see :mod:`streamlight.media.nvenc`). Where the plan's encoder is on a card,
+    too, the first frame decides whether it reads them there.
+
     Args:
         path: File to write; replaced if it exists.
         plan: From `encode.plan_encoder`; the same for all segments of a job.
@@ -173,12 +177,23 @@ class SegmentWriter:
             )
             stream: Any = self._template.add_stream(plan.encoder, rate=plan.rate)
             self._stream = stream
-            configure(self._stream.codec_context, dataclasses.replace(plan, time_base=self._clock.time_base))
-            try:
-                self._stream.codec_context.open()
-            except (av.FFmpegError, ValueError) as error:
-                raise MediaError(f"encoder {plan.encoder} does not open for {plan.pix_fmt}: {error}") from error
+            self._waits = device_layout(plan) is not None
+            if not self._waits:
+                self._open(None)
             self._file: BinaryIO = open(self.path, "wb")  # noqa: SIM115 -- lives as long as the writer
+
+    def _open(self, layout: str | None) -> None:
+        """Set the encoder up, for pictures on a card if they are in a ``layout`` there."""
+        context, plan = self._stream.codec_context, dataclasses.replace(self.plan, time_base=self._clock.time_base)
+        self._packer.on_card = layout is not None
+        try:
+            if layout is not None:
+                configure_device(context, plan, layout)  # opens with the first picture, whose pool it needs
+                return
+            configure(context, plan)
+            context.open()
+        except (av.FFmpegError, ValueError) as error:
+            raise MediaError(f"encoder {plan.encoder} does not open for {plan.pix_fmt}: {error}") from error
 
     def write(self, frame: Frame) -> None:
         """Encode one frame. Frames come in presentation order.
@@ -190,6 +205,10 @@ class SegmentWriter:
             raise MediaError(
                 f"frame {frame.index}: pts {frame.pts} does not follow {self._pts[-1]}; frames must come in order"
             )
+        if self._waits:
+            self._waits = False
+            with quiet_libav():
+                self._open(device_layout(self.plan) if in_cuda_memory(frame.planes) else None)
         picture = self._packer.pack(frame)
         picture.pts, picture.time_base = self._clock.stamp(frame.pts), self._clock.time_base
         picture.duration = 0  # the file keeps it; encoders only guess rates from it

@@ -12,15 +12,18 @@ from fractions import Fraction
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
-from streamlight.errors import ConfigError, MediaError
+from streamlight.errors import ConfigError, DeviceError, MediaError
 from streamlight.media import probing, seeking
 from streamlight.media.clock import Clock
 from streamlight.media.decode import Decoded, DecodeOptions, Pass
 from streamlight.media.deinterlace import Deinterlace, Deinterlacer, Stamped
 from streamlight.media.frame import Frame
+from streamlight.media.hardware import Card, CardPictures, HardwareDecode, HardwareLost, refusal
 from streamlight.media.planes import PlaneReader
 from streamlight.media.probing import SourceInfo
 from streamlight.media.stats import Position, SourceStats
+from streamlight.media.surfaces import on_card
+from streamlight.media.tally import Tally
 from streamlight.media.urls import as_path, redact
 
 if TYPE_CHECKING:
@@ -44,23 +47,30 @@ class Source:
         deinterlace: Deinterlace,
         tonemap: bool,
         resume: Position | None,
+        hardware: HardwareDecode = "off",
+        card: Card | None = None,
+        surfaces: bool = False,
     ) -> None:
         """Open the file and decode its first picture. Use :func:`open_source`."""
-        self.stats = SourceStats()
+        self._tally = Tally(card=hardware != "off")
+        self.stats: SourceStats = self._tally.stats
         self.seeked = False
         self._options = options
         self._mode = deinterlace
         self._resume = resume
         self._passes: list[Pass] = []
         self._closed = False
-        self._base = (0, 0, 0)
-        self._last: int | None = None
+        self._index: int | None = None
+        self._card: CardPictures | None = None
         try:
             opened = self._new_pass()
+            self._index = opened.stream.index
             pictures = opened.pictures()
             first, info = _first_picture(opened, pictures)
             self._primed: tuple[Pass, Iterator[Decoded], Decoded] | None = (opened, pictures, first)
             self.info = self._prepare(info, first.picture, window, tonemap)
+            if hardware != "off":
+                self._move_to_card(card or Card(), first, keep=surfaces, insist=hardware == "nvdec")
         except BaseException:
             self.close()
             raise
@@ -116,11 +126,19 @@ class Source:
             MediaError: Too many damaged packets in a row; nothing inside the window; the file is not the one that the
                 resume position was taken from.
         """
-        index = -1
-        for index, item in self._run() if self._resume is None else self._resumed(self._resume):
-            self._count(item)
-            yield self._frame(index, item)
-        if index < 0 and self._resume is None:
+        behind = self._resume
+        while True:
+            try:
+                for index, item in self._run() if behind is None else self._resumed(behind):
+                    item = self._settled(item)
+                    frame = self._frame(index, item)
+                    self._tally.add(item, rescaled=not on_card(item.picture) and self._reader.differs(item.picture))
+                    yield frame
+                    behind = Position(index, item.pts)
+                break
+            except HardwareLost as lost:
+                self._leave_card(str(lost))
+        if behind is None:
             self._nothing_in_window()
 
     def _run(self) -> Iterator[tuple[int, Stamped]]:
@@ -132,7 +150,7 @@ class Source:
             if end is not None and item.pts * base >= end:
                 return
             yield index, item
-        self._note_end()
+        self._tally.end(self.info)
 
     def _from_start(self) -> Iterator[Stamped]:
         """Everything from the beginning of the file."""
@@ -155,12 +173,12 @@ class Source:
                     yield from self._after_landing(opened, packet, floor)
                     return
                 except seeking.SeekingFailed:
-                    self._base = (0, 0, 0)
+                    self._tally.restart()
         for item in self._from_start():
             if item.pts >= floor:
                 yield item
             else:
-                self._forget()
+                self._tally.forget()
 
     def _after_landing(self, opened: Pass, packet: Any, floor: int) -> Iterator[Stamped]:
         checked = seeking.checked_before(opened.pictures(packet), floor)
@@ -169,7 +187,7 @@ class Source:
                 self.seeked = True
                 yield item
             else:
-                self._forget()
+                self._tally.forget()
 
     def _resumed(self, position: Position) -> Iterator[tuple[int, Stamped]]:
         """What the full run yields behind a position."""
@@ -177,14 +195,14 @@ class Source:
             yield from self._resumed_by_seeking(position)
             return
         except seeking.SeekingFailed:
-            self._base = (0, 0, 0)
+            self._tally.restart()
             self.seeked = False
         last = -1
         for last, item in self._run():
             if last > position.index:
                 yield last, item
                 continue
-            self._forget()
+            self._tally.forget()
             if last == position.index and item.pts != position.pts:
                 break
         else:
@@ -201,7 +219,7 @@ class Source:
         floor = None if start is None else math.ceil(start / base)
         if self.info.is_image or not self._options.reopenable:
             raise seeking.SeekingFailed
-        scan = self._new_pass()
+        scan = self._new_pass(decode=False)
         opened = self._new_pass()
         landing = seeking.land_exactly(
             scan, opened, position_pts=position.pts, delivered=position.index + 1, floor=floor
@@ -214,29 +232,36 @@ class Source:
         index = position.index
         for item in self._stamped(opened, seeking.checked_landing(opened, landing)):
             if item.pts <= position.pts:
-                self._forget()
+                self._tally.forget()
                 continue
             if end is not None and item.pts * base >= end:
                 return
             index += 1
             yield index, item
-        self._note_end()
+        self._tally.end(self.info)
 
     def _stamped(self, opened: Pass, pictures: Iterator[Decoded]) -> Iterator[Stamped]:
         """Pictures with their times, deinterlaced."""
-        self._current = opened
+        self._tally.follow(opened.counts)
         clock = Clock(self.info.time_base, self.info.average_rate)
-        filter_ = Deinterlacer("off" if self.info.is_image else self._mode, threads=self._options.thread_count)
+        mode: Deinterlace = "off" if self.info.is_image else self._mode
+        to_host = self._card.to_host if self._card is not None else _as_it_is
+        filter_ = Deinterlacer(mode, threads=self._options.thread_count, to_host=to_host)
         for picture, arrival, damaged in pictures:
-            self._last = picture.pts
-            yield from filter_.push(Stamped(picture, clock.stamp(picture), picture.pts, arrival, damaged))
+            self._tally.last = picture.pts
+            time = clock.stamp(picture)
+            yield from filter_.push(Stamped(picture, time, picture.pts, arrival, damaged, hardware=on_card(picture)))
         yield from filter_.flush()
+
+    def _settled(self, item: Stamped) -> Stamped:
+        """The item with its picture on the card only if its frame may stay there."""
+        return item if self._card is None else item._replace(picture=self._card.settle(item.picture, self._reader))
 
     def _frame(self, index: int, item: Stamped) -> Frame:
         picture = item.picture
         reader, mapper = self._reader, self._mapper
-        return Frame(
-            planes=reader.read(picture) if mapper is None else mapper.map(reader.conform(picture)),
+        frame = Frame(
+            planes=(),
             color=self.info.color,
             pts=item.pts,
             time_base=self.info.time_base,
@@ -247,47 +272,10 @@ class Source:
             arrival=item.arrival,
             origin=picture,
         )
-
-    def _count(self, item: Stamped) -> None:
-        stats = self.stats
-        stats.frames += 1
-        stats.damaged_frames += item.damaged
-        stats.missing_pts += item.file_pts is None
-        stats.repaired_pts += item.file_pts is not None and item.file_pts != item.pts
-        stats.rescaled += self._reader.differs(item.picture)
-        stats.deinterlaced += item.deinterlaced
-        self._read_counts()
-
-    def _read_counts(self) -> None:
-        counts = self._current.counts
-        packets, damaged, without = self._base
-        self.stats.packets = counts.packets - packets
-        self.stats.damaged_packets = counts.damaged_packets - damaged
-        self.stats.without_picture = max(0, counts.without_picture - without)
-        self.stats.cut_off = counts.cut_off
-
-    def _forget(self) -> None:
-        """What was read up to now lies before the part that is delivered."""
-        counts = self._current.counts
-        self._base = (counts.packets, counts.damaged_packets, counts.without_picture)
-
-    def _note_end(self) -> None:
-        self._read_counts()
-        self._compare_with_header()
-        if self.stats.cut_off:
-            self.stats.notes.append(f"reading stopped before the end of the file: {self.stats.cut_off}")
-        if self.stats.without_picture:
-            self.stats.notes.append(f"packets that gave no picture: {self.stats.without_picture}")
-
-    def _compare_with_header(self) -> None:
-        promised = self.info.streams[self.info.stream_index].duration
-        if promised is None or self._last is None:
-            return
-        missing = promised - (self._last - self.info.start_pts) * self.info.time_base
-        rate = self.info.average_rate or 25
-        if missing >= 1 + 2 / rate:
-            self.stats.short_by = missing
-            self.stats.notes.append(f"the header promises {float(missing):.1f} s more than there are")
+        if self._card is not None and on_card(picture):
+            return self._card.attach(frame, picture)
+        frame.planes = reader.read(picture) if mapper is None else mapper.map(reader.conform(picture))
+        return frame
 
     def _nothing_in_window(self) -> None:
         start, end = self.info.window
@@ -297,13 +285,54 @@ class Source:
         ]
         raise MediaError(f"'{self.name}' has no frames {' '.join(parts)}")
 
-    def _new_pass(self) -> Pass:
+    def _new_pass(self, *, decode: bool = True) -> Pass:
         if self._closed:
             raise MediaError(f"'{self.name}' was closed while it was being read")
-        index = self._passes[0].stream.index if self._passes else None
-        opened = Pass(self._options, stream_index=index)
+        card = self._card.card if self._card is not None and decode else None
+        try:
+            opened = Pass(self._options, stream_index=self._index, card=card)
+        except DeviceError as error:
+            raise HardwareLost(str(error)) from error
         self._passes.append(opened)
         return opened
+
+    def _move_to_card(self, card: Card, first: Decoded, *, keep: bool, insist: bool) -> None:
+        """Decode on a card from now on, if it can and gives the first picture that software gave."""
+        options, mode = self._options, self._mode
+        reason = refusal(self.info, deinterlace=mode, reopenable=options.reopenable)
+        if reason is None:
+            self._card = CardPictures(card, first.picture.format.name, keep=keep)
+            try:
+                opened = self._new_pass()
+                pictures = opened.pictures()
+                mine = next(pictures, None)
+                self._card.check_first(None if mine is None else mine.picture, first.picture)
+            except (DeviceError, HardwareLost) as error:
+                reason = str(error)
+        if reason is None and mine is not None:
+            software, self._primed = self._primed, (opened, pictures, mine)
+            assert software is not None
+            self._drop(software[0])
+            return
+        if insist:
+            raise DeviceError(
+                f"'{self.name}' cannot be decoded on CUDA device {card.index}: {reason}; use --hardware-decode auto or "
+                "off, and see `streamlight doctor`"
+            )
+        self._card = None
+        for opened in self._passes[1:]:
+            self._drop(opened)
+        self.stats.fallbacks.append(f"decoded in software, not on CUDA device {card.index}: {reason}")
+
+    def _leave_card(self, reason: str) -> None:
+        """Decode in software from now on."""
+        assert self._card is not None
+        card, frames = self._card.card.index, self.stats.frames
+        self.stats.fallbacks.append(f"decoded in software, not on CUDA device {card}, after {frames} frames: {reason}")
+        self._tally.hand_over()
+        self._card, self._primed = None, None
+        for opened in list(self._passes):
+            self._drop(opened)
 
     def _drop(self, opened: Pass) -> None:
         self._passes.remove(opened)
@@ -322,6 +351,10 @@ def _first_picture(opened: Pass, pictures: Iterator[Decoded]) -> tuple[Decoded, 
     return first, replace(info, start_pts=start_pts)
 
 
+def _as_it_is(picture: Any) -> Any:
+    return picture
+
+
 def _with_first(first: Decoded, rest: Iterator[Decoded]) -> Iterator[Decoded]:
     yield first
     yield from rest
@@ -337,6 +370,9 @@ def open_source(
     max_damaged: int = 300,
     threads: int | None = None,
     resume: Position | None = None,
+    hardware: HardwareDecode = "off",
+    device: int = 0,
+    surfaces: bool = False,
 ) -> Source:
     """Open a video or image file for reading frame by frame.
 
@@ -355,9 +391,16 @@ def open_source(
         threads: Decoder threads; None for one per core, eight at most.
         resume: Position behind which to go on, from an earlier run with the same other arguments; indices go on
             from it and the frames are those of the uninterrupted run.
+        hardware: ``"auto"`` decodes on a card (NVDEC) where it can and gives the pictures of the software decoder,
+            ``"nvdec"`` refuses to do without, ``"off"`` decodes in software. Behind the first damaged or missing
+            picture software goes on. Why and how much it did is in :attr:`Source.stats`.
+        device: Number of the CUDA device to decode on.
+        surfaces: Whether the planes of a frame may be a :class:`streamlight.media.surfaces.Surface`, which stays on
+            the card; otherwise every frame is brought to main memory.
 
     Raises:
         MediaError: The file does not exist, is no media file, holds no video, cannot be decoded, or is HDR.
+        DeviceError: ``hardware`` is ``"nvdec"``, and the file cannot be decoded on the card.
         ConfigError: ``start`` is negative or not before ``end``, or another argument is out of range.
     """
     if start is not None and start < 0:
@@ -369,7 +412,10 @@ def open_source(
     if threads is not None and threads < 1:
         raise ConfigError(f"threads must be positive, got {threads}")
     options = DecodeOptions(url, threads=threads, max_damaged=max_damaged)
-    return Source(options, window=(start, end), deinterlace=deinterlace, tonemap=tonemap, resume=resume)
+    return Source(
+        options, window=(start, end), deinterlace=deinterlace, tonemap=tonemap, resume=resume,
+        hardware=hardware, card=Card(device), surfaces=surfaces,
+    )  # fmt: skip
 
 
 def probe(url: str | PathLike[str]) -> SourceInfo:

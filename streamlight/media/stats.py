@@ -33,6 +33,9 @@ class SourceStats:
         cut_off: Why reading stopped before the end of the file, or None.
         short_by: Seconds that the header promises beyond the last frame, where that is a second or more (a file that
             was cut off, or a header that lies); None otherwise, and for windows that end earlier.
+        hardware_frames: Frames that were decoded on a card.
+        software_frames: Frames that were decoded in software although a card was asked for.
+        fallbacks: Why software decoded what a card was asked for, one text each; empty where the card did it all.
         notes: Losses and oddities in words, for the report.
     """
 
@@ -45,6 +48,9 @@ class SourceStats:
     repaired_pts: int = 0
     rescaled: int = 0
     deinterlaced: int = 0
+    hardware_frames: int = 0
+    software_frames: int = 0
     cut_off: str | None = None
     short_by: Fraction | None = None
+    fallbacks: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
