@@ -2,49 +2,75 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Final
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from streamlight.media.frame import ColorSpec
+from streamlight.models.nn.kernels import Kernels
+
+KERNELS: Final = Kernels()
+"""How whole frames are converted on CUDA; its ``fallback`` is for reports."""
 
 
-def rgb_from_planes(planes: tuple[np.ndarray, ...], color: ColorSpec, *, device: torch.device | str = "cpu") -> Tensor:
-    """``(3, H, W)`` float32 RGB in [0, 1] from Y, Cb, Cr code values; luma alone becomes grey.
+def rgb_from_planes(
+    planes: tuple[np.ndarray, ...] | tuple[Tensor, ...],
+    color: ColorSpec,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    kernels: Kernels = KERNELS,
+) -> Tensor:
+    """``(3, H, W)`` RGB in [0, 1] from Y, Cb, Cr code values; luma alone becomes grey.
 
     Chroma is interpolated linearly. Its samples sit on the left luma column and between luma rows (MPEG-2), in full
     range in the middle of both (JPEG).
+
+    Args:
+        planes: ``(H, W)`` uint8 or uint16 each; tensors, strided views too, are converted where they are.
+        color: Of the planes.
+        device: Where NumPy planes are converted.
+        dtype: Floating type of the result; the arithmetic is float32.
+        kernels: Triton or torch.
     """
-    offset, span = color.luma_scale()
-    luma = (_tensor(planes[0], device) - offset) / span
-    if color.chroma == "400":
-        return luma.clamp(0.0, 1.0).expand(3, -1, -1).contiguous()
-    offset, span = color.chroma_scale()
-    left = color.range == "limited"
-    blue, red = (
-        _enlarge(_enlarge((_tensor(p, device) - offset) / span, 1, color.chroma_shift[0], luma.shape[1], left=left),
-                 0, color.chroma_shift[1], luma.shape[0], left=False)
-        for p in planes[1:]
-    )  # fmt: skip
-    return rgb_from_ycbcr(torch.stack([luma, blue, red]), color)
+    tensors = tuple(_tensor(plane, device) for plane in planes)
+
+    def compiled() -> Tensor:
+        from streamlight.enhance.color_kernels import to_rgb
+
+        return to_rgb(tensors, color, dtype)
+
+    return kernels.run(tensors[0], compiled, lambda: _to_rgb(tensors, color).to(dtype))
 
 
 def planes_from_rgb(rgb: Tensor, color: ColorSpec) -> tuple[np.ndarray, ...]:
+    """:func:`codes_from_rgb` as NumPy planes; waits for a device."""
+    return tuple(codes.cpu().numpy() for codes in codes_from_rgb(rgb, color))
+
+
+def codes_from_rgb(rgb: Tensor, color: ColorSpec, *, kernels: Kernels = KERNELS) -> tuple[Tensor, ...]:
     """The inverse of :func:`rgb_from_planes`: rounded code values, chroma filtered before it is subsampled.
 
     Args:
         rgb: ``(3, H, W)`` float, [0, 1].
         color: Of the planes wanted.
+        kernels: Triton or torch. Their codes differ by at most one, and only where a chroma value lies within its
+            last bits of a half: fewer than one sample in a thousand.
+
+    Returns:
+        ``(H, W)`` uint8 or uint16 each, contiguous, where ``rgb`` is.
     """
-    luma, *colors = ycbcr_from_rgb(rgb, color)
-    planes = [_codes(luma, *color.luma_scale(), color)]
-    if color.chroma != "400":
-        left = color.range == "limited"
-        for chroma in colors:
-            chroma = _reduce(chroma, 1, color.chroma_shift[0], left=left)
-            chroma = _reduce(chroma, 0, color.chroma_shift[1], left=False)
-            planes.append(_codes(chroma, *color.chroma_scale(), color))
-    return tuple(planes)
+    dtype = torch.uint8 if color.dtype == np.uint8 else torch.uint16
+
+    def compiled() -> tuple[Tensor, ...]:
+        from streamlight.enhance.color_kernels import to_codes
+
+        return to_codes(rgb, color, dtype)
+
+    return kernels.run(rgb, compiled, partial(_to_codes, rgb, color, dtype))
 
 
 def rgb_from_ycbcr(ycbcr: Tensor, color: ColorSpec) -> Tensor:
@@ -65,16 +91,48 @@ def ycbcr_from_rgb(rgb: Tensor, color: ColorSpec) -> Tensor:
     return torch.stack([luma, (b - luma) / (2.0 * (1.0 - k_blue)), (r - luma) / (2.0 * (1.0 - k_red))])
 
 
-def _tensor(plane: np.ndarray, device: torch.device | str) -> Tensor:
-    if plane.dtype == np.uint16:
-        plane = plane.astype(np.int32)
+def _tensor(plane: np.ndarray | Tensor, device: torch.device | str) -> Tensor:
+    if isinstance(plane, Tensor):
+        return plane
     # Planes may be read-only views of a decoder's memory, about which torch warns although nothing writes to them.
-    return torch.from_numpy(np.require(plane, requirements=("C", "W"))).to(device).float()
+    return torch.from_numpy(np.require(plane, requirements=("C", "W"))).to(device)
 
 
-def _codes(value: Tensor, offset: float, span: float, color: ColorSpec) -> np.ndarray:
+def _to_rgb(planes: tuple[Tensor, ...], color: ColorSpec) -> Tensor:
+    offset, span = color.luma_scale()
+    luma = (_float(planes[0]) - offset) / span
+    if color.chroma == "400":
+        return luma.clamp(0.0, 1.0).expand(3, -1, -1).contiguous()
+    offset, span = color.chroma_scale()
+    left = color.range == "limited"
+    blue, red = (
+        _enlarge(_enlarge((_float(p) - offset) / span, 1, color.chroma_shift[0], luma.shape[1], left=left),
+                 0, color.chroma_shift[1], luma.shape[0], left=False)
+        for p in planes[1:]
+    )  # fmt: skip
+    return rgb_from_ycbcr(torch.stack([luma, blue, red]), color)
+
+
+def _float(plane: Tensor) -> Tensor:
+    # Of 16-bit samples torch can do little but convert them.
+    return (plane.to(torch.int32) if plane.dtype == torch.uint16 else plane).float()
+
+
+def _to_codes(rgb: Tensor, color: ColorSpec, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    luma, *colors = ycbcr_from_rgb(rgb, color)
+    planes = [_codes(luma, *color.luma_scale(), color, dtype)]
+    if color.chroma != "400":
+        left = color.range == "limited"
+        for chroma in colors:
+            chroma = _reduce(chroma, 1, color.chroma_shift[0], left=left)
+            chroma = _reduce(chroma, 0, color.chroma_shift[1], left=False)
+            planes.append(_codes(chroma, *color.chroma_scale(), color, dtype))
+    return tuple(planes)
+
+
+def _codes(value: Tensor, offset: float, span: float, color: ColorSpec, dtype: torch.dtype) -> Tensor:
     codes = (value * span + offset).round_().clamp_(0.0, float(color.peak))
-    return codes.cpu().numpy().astype(color.dtype)
+    return codes.to(torch.int32).to(dtype).contiguous()
 
 
 def _enlarge(image: Tensor, axis: int, shift: int, size: int, *, left: bool) -> Tensor:

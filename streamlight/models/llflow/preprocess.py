@@ -11,6 +11,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from streamlight.models.nn.histogram import histograms
+
 _LOG_OFFSET: Final = 1e-3
 
 
@@ -34,9 +36,7 @@ def equalization_table(codes: Tensor) -> Tensor:
         ``(N, C, 256)`` float32, whole numbers from 0 to 255.
     """
     n, c, h, w = codes.shape
-    flat = codes.reshape(n * c, h * w).long()
-    histogram = torch.zeros(n * c, 256, dtype=torch.int64, device=codes.device)
-    histogram.scatter_add_(1, flat, torch.ones_like(flat))
+    histogram = histograms(codes.reshape(n * c, h * w))
     cumulative = histogram.cumsum(1)
     first = (cumulative > 0).int().argmax(1, keepdim=True)
     at_first = histogram.gather(1, first)
