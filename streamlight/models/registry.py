@@ -285,6 +285,10 @@ def _open(
         licence=weights.metadata.get(LICENCE_ENTRY, model.card.licence),
         training_data=weights.metadata.get(TRAINING_DATA_ENTRY, model.card.training_data),
     )
+    if str(device).startswith("cuda"):
+        from streamlight.models.precision import exact_float32
+
+        exact_float32()
     move = getattr(model, "to", None)
     return model if move is None else move(device)
 

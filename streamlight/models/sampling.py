@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -10,8 +13,66 @@ from torch import Tensor
 from streamlight.errors import ConfigError
 from streamlight.models.protocol import GenerativeModel, Prior
 
+_KEPT: Final = 8
+"""Drawings of noise kept on devices: one for each size of picture, seed and device that is in use."""
 
-def draw_latent(prior: Prior, *, temperature: float, generator: torch.Generator | None = None) -> Tensor:
+_KEPT_BYTES: Final = 2 << 30
+"""What they may take together, but for the newest."""
+
+_lock = threading.Lock()
+_drawn: OrderedDict[object, tuple[Tensor, ...]] = OrderedDict()
+_captured: dict[object, tuple[Tensor, ...]] = {}
+"""Drawings that a CUDA graph reads: those stay, as the graph knows their addresses only."""
+
+
+def seeded_noise(
+    shape: Sequence[int], *, seed: int, device: str | torch.device, dtype: torch.dtype = torch.float32, count: int = 1
+) -> tuple[Tensor, ...]:
+    """Normal noise of a seed, the same numbers on every device: those of a generator of the CPU.
+
+    On the CPU they are drawn anew at each call. Elsewhere that would mean a copy to the device for every frame of a
+    stream, so the last few drawings are kept there, and the same tensors are returned again; they must not be written
+    to.
+
+    Args:
+        shape: Of one tensor.
+        seed: Of the generator.
+        device: Where to.
+        dtype: In which the numbers are drawn.
+        count: How many tensors, drawn one after the other.
+
+    Returns:
+        ``count`` tensors of ``shape``.
+    """
+    device = torch.device(device)
+    if device.type == "cpu":
+        return _draw(shape, seed, dtype, count)
+    key = (tuple(shape), seed, device, dtype, count)
+    with _lock:
+        noise = _drawn.pop(key, _captured.get(key))
+        if noise is None:
+            with torch.inference_mode(False):  # what is kept may meet gradients later
+                noise = tuple(one.to(device) for one in _draw(shape, seed, dtype, count))
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            _captured[key] = noise
+        _drawn[key] = noise
+        while len(_drawn) > _KEPT or (len(_drawn) > 1 and _size(_drawn.values()) > _KEPT_BYTES):
+            _drawn.popitem(last=False)
+    return noise
+
+
+def _size(drawings: Iterable[tuple[Tensor, ...]]) -> int:
+    return sum(one.nbytes for noise in drawings for one in noise)
+
+
+def _draw(shape: Sequence[int], seed: int, dtype: torch.dtype, count: int) -> tuple[Tensor, ...]:
+    generator = torch.Generator(device="cpu").manual_seed(seed)
+    return tuple(torch.randn(*shape, generator=generator, device="cpu", dtype=dtype) for _ in range(count))
+
+
+def draw_latent(
+    prior: Prior, *, temperature: float, generator: torch.Generator | None = None, seed: int | None = None
+) -> Tensor:
     """``mean + temperature · std · noise``; the mean itself at temperature 0.
 
     Args:
@@ -19,11 +80,17 @@ def draw_latent(prior: Prior, *, temperature: float, generator: torch.Generator 
         temperature: Standard deviations of the prior, 0 or more.
         generator: Source of the noise; torch's own if None. The noise is drawn on its device, so that the same seed
             gives the same picture wherever the model is.
+        seed: Instead of a generator: the noise is what a generator of this seed gives first, see
+            :func:`seeded_noise`. For streams, whose noise is the same for every frame.
     """
     if temperature == 0.0:
         return prior.mean
-    device = prior.mean.device if generator is None else generator.device
-    noise = torch.randn(prior.mean.shape, generator=generator, device=device).to(prior.mean)
+    if seed is not None:
+        (noise,) = seeded_noise(prior.mean.shape, seed=seed, device=prior.mean.device)
+    else:
+        device = prior.mean.device if generator is None else generator.device
+        noise = torch.randn(prior.mean.shape, generator=generator, device=device)
+    noise = noise.to(prior.mean)
     return prior.mean + temperature * prior.std * noise
 
 

@@ -6,16 +6,17 @@ the picture is. All functions are pure: they take a state and return the next on
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from streamlight.temporal.arrays import to_arrays, to_tensors
 from streamlight.temporal.motion import Motion, box_mean, warp
+from streamlight.temporal.smoothing import share_of_new
 
 _SURPRISE: Final = 3.0
 """Squared innovations up to this many times the expected are noise; what is above is a change of the scene."""
@@ -46,28 +47,38 @@ class Average:
         maps: Per position, ``(1, 3, h, w)``: the variance of ``mean`` about the truth, which falls while nothing
             moves; the variance of one frame, as measured on this stream; and the covariance of innovations that follow
             each other, above 0 where the mean lags behind.
-        age: Frames since the last reset.
+        age: Frames since the last reset that the host knows of.
+        seen: Frames since the scene began, 0-dim float32, where only the device knows when that was; None where ``age``
+            says it.
     """
 
     mean: Tensor
     left: Tensor | None = None
     maps: Tensor | None = None
     age: int = 1
+    seen: Tensor | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What there is, by name."""
+        every = {"mean": self.mean, "left": self.left, "maps": self.maps, "seen": self.seen}
+        return {name: tensor for name, tensor in every.items() if tensor is not None}
+
+    def to(self, device: str | torch.device) -> Average:
+        """The same on ``device``."""
+        tensors: dict[str, Any] = {name: tensor.to(device) for name, tensor in self.tensors().items()}
+        return replace(self, **tensors)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """A copy as named arrays, enough to continue bit-exactly."""
-        tensors = {"mean": self.mean, "left": self.left, "maps": self.maps}
-        # bfloat16 is unknown to numpy, and nothing is lost by widening it.
-        arrays = {
-            name: value.detach().float().cpu().numpy().copy() for name, value in tensors.items() if value is not None
+        # Narrow floats are widened, as they are where they are used.
+        return to_arrays({name: tensor.float() for name, tensor in self.tensors().items()}) | {
+            "age": np.asarray(self.age)
         }
-        return arrays | {"age": np.asarray(self.age)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], *, device: str | torch.device = "cpu") -> Average:
         """The inverse of :meth:`to_arrays`."""
-        names = ("mean", "left", "maps")
-        tensors = {name: torch.from_numpy(np.array(arrays[name])).to(device) for name in names if name in arrays}
+        tensors = to_tensors({name: array for name, array in arrays.items() if name != "age"}, device=device)
         return cls(**tensors, age=int(arrays["age"]))
 
 
@@ -80,9 +91,10 @@ def average_along(
     state: Average | None,
     picture: Tensor,
     *,
-    seconds: float,
+    seconds: float | Tensor,
     stability: float,
     motion: Motion | None = None,
+    fresh: Tensor | None = None,
 ) -> Average:
     """One step of a Kalman filter per position whose noise is learnt and whose surprises are believed.
 
@@ -96,14 +108,15 @@ def average_along(
     Args:
         state: After the frame before; None behind a cut, a gap, or at the start.
         picture: The new frame, ``(1, C, h, w)``.
-        seconds: Time since the frame before.
+        seconds: Time since the frame before; a number, or 0-dim on the device.
         stability: 0 returns ``picture`` itself, bit for bit; 1 smooths most.
         motion: From the frame before, of any size; None where nothing moves.
+        fresh: On a device, where nobody can ask whether a new scene begins with ``picture``: above 0 if so, 0-dim. The
+            average then begins anew. None where it is no new scene.
     """
     if state is None or state.mean.shape != picture.shape or stability <= 0.0:
         return Average(picture)
-    memory = time_constant(stability)
-    least = 1.0 - math.exp(-max(seconds, 0.0) / memory)
+    least = share_of_new(seconds, time_constant(stability))
     before, left, maps = state.mean.float(), state.left, state.maps
     sure: Tensor | float = 1.0
     if motion is not None and not motion.still:
@@ -113,9 +126,17 @@ def average_along(
         left = None if left is None else warp(left, motion.flow)
         maps = None if maps is None else warp(maps, motion.flow)
     innovation = picture.float() - before
-    keep, maps = _gain(innovation, left, maps, least=least, sure=sure, age=state.age)
-    left = keep * innovation
-    return Average(picture.float() - left, left, maps, state.age + 1)
+    if fresh is None:
+        age = state.age if state.seen is None else int(state.seen)
+        keep, maps = _gain(innovation, left, maps, least=least, sure=sure, age=age)
+        left = keep * innovation
+        return Average(picture.float() - left, left, maps, age + 1)
+    seen = innovation.new_full((), state.age) if state.seen is None else state.seen
+    keep, maps = _gain(innovation, left, maps, least=least, sure=sure, age=seen)
+    new = fresh > 0.0
+    left = torch.where(new, 0.0, keep * innovation)
+    seen = torch.where(new, 1.0, seen + 1.0)
+    return Average(picture.float() - left, left, torch.where(new, 0.0, maps), state.age + 1, seen)
 
 
 def _gain(
@@ -123,28 +144,47 @@ def _gain(
     left: Tensor | None,
     maps: Tensor | None,
     *,
-    least: float,
+    least: float | Tensor,
     sure: Tensor | float,
-    age: int,
+    age: int | Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Share of the old mean to keep, ``(1, 1, H, W)``, 1 less the gain; and the maps of the next state."""
     square = box_mean(innovation.square().mean(1, keepdim=True), 3)
-    if maps is None or left is None:  # the first pair of frames says how noisy the picture is: it holds the noise twice
-        noise = (0.5 * _level(square)).expand_as(square)
-        variance, trend = noise, torch.zeros_like(noise)
-    else:
-        variance, noise, trend = maps.split(1, dim=1)
-        trend = trend + 0.2 * (box_mean((innovation * left).mean(1, keepdim=True), 3) - trend)
-    drift = noise * (least**2 / max(1.0 - least, 1e-6))  # of a random walk whose steady gain is `least`
+    variance, noise, trend = _known(innovation, left, maps, square, age)
+    walk = (1.0 - least).clamp_min(1e-6) if isinstance(least, Tensor) else max(1.0 - least, 1e-6)
+    drift = noise * (least**2 / walk)  # of a random walk whose steady gain is `least`
     expected = (variance + drift + noise).clamp_min(_TINY)
     change = (square - _SURPRISE * expected).clamp_min(0.0) + _LAG * (trend - _WHITE * expected).clamp_min(0.0)
     predicted = variance + drift + change
     keep = sure * (noise.clamp_min(_TINY) / (predicted + noise).clamp_min(_TINY)).clamp_max(1.0)
     variance = keep.square() * predicted + (1.0 - keep).square() * noise
     seen = (square - trend.clamp_min(0.0)).minimum(_SURPRISE * expected)
-    noise = noise + max(_LEARNING, 1.0 / (age + 1)) * sure * (seen - expected)
+    rate = (1.0 / (age + 1.0)).clamp_min(_LEARNING) if isinstance(age, Tensor) else max(_LEARNING, 1.0 / (age + 1))
+    noise = noise + rate * sure * (seen - expected)
     noise = noise.minimum(_UNEVEN * _level(noise)).clamp_min(_TINY)
     return keep, torch.cat([variance, noise, trend], dim=1)
+
+
+def _known(
+    innovation: Tensor, left: Tensor | None, maps: Tensor | None, square: Tensor, age: int | Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Variance, noise and trend as the frames so far tell them, ``(1, 1, H, W)`` each."""
+    if maps is None or left is None:
+        return _first(square)
+    variance, noise, trend = maps.split(1, dim=1)
+    trend = trend + 0.2 * (box_mean((innovation * left).mean(1, keepdim=True), 3) - trend)
+    if not isinstance(age, Tensor):
+        return variance, noise, trend
+    begins = age <= 1.0  # a scene that only the device knows of
+    news = zip(_first(square), (variance, noise, trend), strict=True)
+    variance, noise, trend = (torch.where(begins, new, old) for new, old in news)
+    return variance, noise, trend
+
+
+def _first(square: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same from the first pair of frames: it holds the noise twice."""
+    noise = (0.5 * _level(square)).expand_as(square)
+    return noise, noise, torch.zeros_like(noise)
 
 
 def _level(values: Tensor) -> Tensor:

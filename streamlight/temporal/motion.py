@@ -62,6 +62,11 @@ class Motion:
         """A still frame: no displacement, full confidence."""
         return cls(torch.zeros(2, height, width, device=device), torch.ones(height, width, device=device), still=True)
 
+    def unless(self, fresh: Tensor) -> Motion:
+        """This motion, or, where ``fresh`` (0-dim) is above 0, none that can be trusted: a new scene has begun."""
+        new = fresh > 0.0
+        return Motion(torch.where(new, 0.0, self.flow), torch.where(new, 0.0, self.confidence))
+
     def resized(self, height: int, width: int) -> Motion:
         """The same motion on a picture or latent of another size, displacements in its pixels."""
         if self.confidence.shape == (height, width):
@@ -139,7 +144,7 @@ def estimate_motion(luma: Tensor, previous: Tensor, noise: Tensor | float) -> Mo
     pair = torch.stack([luma, previous])[:, None]
     new, old = _smooth(_shrink(pair, 2**halvings)).squeeze(1)
     # Variance of the difference of two smoothed frames: white noise, and what a codec left.
-    noise = torch.as_tensor(noise).to(new)
+    noise = noise.to(new) if isinstance(noise, Tensor) else new.new_full((), noise)
     floor = _FLOOR / (1.0 + noise / _FLOOR)
     expected = 2.0 * (_LEFT * (noise / 2**halvings).square() + floor.square())
     change = (new - old).square()
@@ -149,7 +154,7 @@ def estimate_motion(luma: Tensor, previous: Tensor, noise: Tensor | float) -> Mo
     toned = torch.stack([new, old]).clamp_min(0.0)
     toned = toned / (toned + toned.mean() + 1e-3)  # brightens the dark by up to 1 / mean, keeps lamps from saturating
     if min(height, width) < 16:
-        return Motion(torch.zeros(2, height, width).to(new), (change < _LOST * expected).float())  # too small to tell
+        return Motion(new.new_zeros(2, height, width), (change < _LOST * expected).float())  # too small to tell
     forward, backward = _search_cpu(toned) if new.device.type == "cpu" else _search_torch(toned)
     return _judge(new, old, forward, backward, change=change, expected=expected)
 

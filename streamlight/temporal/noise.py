@@ -28,7 +28,9 @@ _PERCENTILE_25: Final = 0.319
 """25th percentile of the absolute value of a unit normal variable."""
 
 
-def estimate_noise(luma: Tensor, previous: Tensor | None = None, *, before: Tensor | None = None) -> Tensor:
+def estimate_noise(
+    luma: Tensor, previous: Tensor | None = None, *, before: Tensor | None = None, fresh: Tensor | None = None
+) -> Tensor:
     """Standard deviation of the noise in ``luma``.
 
     The smaller of a spatial and a temporal estimate: the first looks at the quietest blocks, because texture passes for
@@ -39,12 +41,14 @@ def estimate_noise(luma: Tensor, previous: Tensor | None = None, *, before: Tens
         luma: ``(h, w)`` float, [0, 1], of the unfiltered small copy.
         previous: The same of the frame before, or None.
         before: Estimate so far; the result moves a tenth of the way.
+        fresh: Above 0 where a new scene begins with ``luma``, 0-dim: ``previous`` and ``before`` then count for
+            nothing. For devices, where nobody can ask; None where it is no new scene.
 
     Returns:
         0-dim tensor, in units of ``luma``, between 0.06 and 2 codes of 8 bit.
     """
     if min(luma.shape) < 3:
-        return luma.new_tensor(_FLOOR)  # too small to tell
+        return luma.new_full((), _FLOOR)  # too small to tell
     response = _laplacian(luma)
     side = min(_BLOCK, *response.shape)
     energy = F.avg_pool2d(response.square()[None], side)
@@ -52,9 +56,13 @@ def estimate_noise(luma: Tensor, previous: Tensor | None = None, *, before: Tens
     if previous is not None and previous.shape == luma.shape:
         change = (luma[::4, ::4] - previous[::4, ::4]).abs()
         # The difference of two frames holds the noise twice.
-        estimate = estimate.minimum(_percentile(change, 0.25) / (2.0**0.5 * _PERCENTILE_25))
+        both = estimate.minimum(_percentile(change, 0.25) / (2.0**0.5 * _PERCENTILE_25))
+        estimate = both if fresh is None else torch.where(fresh > 0.0, estimate, both)
     estimate = estimate.clamp(_FLOOR, _CEILING)
-    return estimate if before is None else before + _RATE * (estimate - before)
+    if before is None:
+        return estimate
+    nearer = before + _RATE * (estimate - before)
+    return nearer if fresh is None else torch.where(fresh > 0.0, estimate, nearer)
 
 
 def _percentile(values: Tensor, share: float) -> Tensor:

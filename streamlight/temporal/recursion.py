@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def motion_gate(small: Tensor, memory: Tensor, noise: Tensor, *, least: float = 0.1) -> Tensor:
+def motion_gate(
+    small: Tensor, memory: Tensor, noise: Tensor, *, least: float = 0.1, fresh: Tensor | None = None
+) -> Tensor:
     """Weight of the new frame against the memory, 1 where something moved.
 
     A place has moved where the smoothed difference of the small copies exceeds 2.5 standard deviations of the noise.
@@ -19,6 +21,8 @@ def motion_gate(small: Tensor, memory: Tensor, noise: Tensor, *, least: float = 
         memory: Filtered small copy so far, same shape.
         noise: Standard deviation of its luma noise, 0-dim.
         least: Weight where nothing moves, in (0, 1]; 1 switches the filter off.
+        fresh: Above 0 where a new scene begins with ``small``, 0-dim: the memory then has no weight anywhere. None
+            where it is no new scene.
 
     Returns:
         ``(h, w)`` float32 in [``least``, 1].
@@ -26,7 +30,8 @@ def motion_gate(small: Tensor, memory: Tensor, noise: Tensor, *, least: float = 
     # Noise of the new frame alone: the memory's own has been averaged away, so no factor of sqrt(2).
     floor = noise.clamp_min(0.2 / 219.0)
     gate = _mean3(_distance(small, memory)).div_(floor).sub_(2.5).mul_(0.35).clamp_(least, 1.0)
-    return _mean3(_max3(gate))
+    gate = _mean3(_max3(gate))
+    return gate if fresh is None else torch.where(fresh > 0.0, 1.0, gate)
 
 
 def _distance(small: Tensor, memory: Tensor) -> Tensor:

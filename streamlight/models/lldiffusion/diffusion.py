@@ -58,8 +58,10 @@ def diffuse(x: Tensor, t: Tensor | int, noise: Tensor) -> Tensor:
         t: Time step, or ``(N,)`` of them.
         noise: Standard normal, the shape of ``x``.
     """
-    index = torch.as_tensor(t, device=x.device).reshape(-1, 1, 1, 1) + 1
-    bar = torch.tensor(alpha_bars(), dtype=x.dtype, device=x.device)[index]
+    if isinstance(t, int):
+        bar = torch.tensor(alpha_bars()[t + 1], dtype=x.dtype, device="cpu")  # a number: nothing is copied to a device
+    else:
+        bar = torch.tensor(alpha_bars(), dtype=x.dtype, device=x.device)[t.reshape(-1, 1, 1, 1) + 1]
     return bar.sqrt() * x + (1 - bar).sqrt() * noise
 
 

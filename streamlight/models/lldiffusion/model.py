@@ -21,7 +21,7 @@ from streamlight.models.lldiffusion.sampling import Sampling, TiledNoise, WholeN
 from streamlight.models.lldiffusion.unet import UNet
 from streamlight.models.lldiffusion.warm import Warm, near, warm_start
 from streamlight.models.protocol import Condition, ModelCard, Prior, Recall
-from streamlight.models.sampling import draw_pictures
+from streamlight.models.sampling import draw_pictures, seeded_noise
 from streamlight.models.weights import write_safetensors
 
 CARD: Final = ModelCard(
@@ -240,6 +240,9 @@ class LLDiffusion(nn.Module):
                 raise ModelError(f"x_init must be {tuple(condition.low.shape)} like low, got {tuple(x_init.shape)}")
             x = diffuse(2 * self._padded(x_init.to(y)) - 1, times[0], x)
         noise = [item.to(y) for item in step_noise] if step_noise is not None else None
+        if generator is None and noise is None and settings.eta > 0.0 and x.device.type != "cpu":
+            # The numbers that ddim() would draw below, without a copy to the device at every step.
+            noise = list(seeded_noise(x.shape, seed=settings.seed, device=x.device, dtype=x.dtype, count=len(times)))
         if generator is None:
             generator = torch.Generator(device="cpu").manual_seed(settings.seed)
         predict: Callable[[Tensor, int], Tensor] = self._predictor(condition, settings)

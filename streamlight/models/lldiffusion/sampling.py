@@ -124,14 +124,14 @@ def tile_corners(height: int, width: int, *, tile: int, stride: int) -> list[tup
     return [(y, x) for y in starts(height) for x in starts(width)]
 
 
-def blend_window(tile: int, blend: Literal["smooth", "box"]) -> Tensor:
+def blend_window(tile: int, blend: Literal["smooth", "box"], *, device: str | torch.device = "cpu") -> Tensor:
     """Weights of a tile's predictions, ``(tile, tile)`` float32, all above 0.
 
     ``"smooth"`` is a squared sine in both directions: neighbours at half a tile's distance add up to a constant.
     """
     if blend == "box":
-        return torch.ones(tile, tile)
-    edge = torch.sin((torch.arange(tile) + 0.5) * (math.pi / tile)) ** 2
+        return torch.ones(tile, tile, device=device)
+    edge = torch.sin((torch.arange(tile, device=device) + 0.5) * (math.pi / tile)) ** 2
     return edge[:, None] * edge[None]
 
 
@@ -186,7 +186,7 @@ class TiledNoise:
         corners = tile_corners(*static.shape[-2:], tile=tile, stride=sampling.distance)
         size = sampling.tile_batch
         self._batches = [corners[start : start + size] for start in range(0, len(corners), size)]
-        self._window = blend_window(tile, sampling.blend).to(static.device)
+        self._window = blend_window(tile, sampling.blend, device=static.device)
         self._coverage = torch.zeros(static.shape[-2:], device=static.device)
         for corner in corners:
             self._cut(self._coverage, corner).add_(self._window)

@@ -6,7 +6,7 @@ What changes against :class:`~streamlight.models.llflow.network.LLFlowNetwork`:
   convolution, the inverse ActNorm and the plain steps after it become one matrix per step, multiplied in float64.
 * What a coupling computes from the condition alone, 93 % of the flow's work, is computed once per frame and shared
   by all samples that are decoded for it.
-* Channels lie innermost and chains of convolutions run in strips that stay in the cache.
+* Channels lie innermost, and on a CPU chains of convolutions run in strips that stay in the cache.
 * In bfloat16 or float16 the convolutions of the encoder and inside the couplings run in that type. The latent, the
   couplings' affine maps, the 1x1 convolutions, the residual sums and the colour map stay in float32.
 """
@@ -25,7 +25,7 @@ from streamlight.models.llflow.network import ConditionalFlow, LLFlowNetwork
 from streamlight.models.nn.bands import in_bands
 from streamlight.models.nn.flow import COUPLING_EPS, ActNormConv2d, ConditionalAffineCoupling, FlowStep, ZeroConv2d
 from streamlight.models.nn.rrdb import RESIDUAL, RRDB, SLOPE
-from streamlight.models.nn.strips import Kernel, collect, dense_block, empty, rows_with_halo, strip_rows
+from streamlight.models.nn.strips import Kernel, collect, dense_block, empty, in_strips, rows_with_halo, strip_rows
 
 
 class PreparedNetwork:
@@ -95,7 +95,9 @@ class PreparedEncoder:
         )
 
     def _head(self, x: Tensor) -> Tensor:
-        """The two convolutions at full resolution and their 2x2 maximum, in strips; float32."""
+        """The two convolutions at full resolution and their 2x2 maximum, on a CPU in strips; float32."""
+        if not in_strips(x):
+            return F.max_pool2d(self.conv_second(F.leaky_relu_(self.conv_first(x), SLOPE)), 2).float()
         n, _, height, width = x.shape
         nf = self.conv_first.weight.shape[0]
 
@@ -174,6 +176,8 @@ class _Coupling:
 
     def _features(self, condition: Tensor) -> Tensor:
         first, second, last = self.features
+        if not in_strips(condition):
+            return last(F.relu_(second(F.relu_(first(condition)))))
 
         def strip(picture: int, start: int, stop: int) -> Tensor:
             rows = rows_with_halo(condition[picture : picture + 1], start, stop, 1)
@@ -186,6 +190,10 @@ class _Coupling:
         z1 = z1.to(condition.dtype).contiguous(memory_format=torch.channels_last)
         pictures = condition.shape[0]
         copies = z1.shape[0] // pictures
+        if not in_strips(condition):
+            hidden = self.affine_z(z1)
+            hidden.unflatten(0, (copies, pictures)).add_(first(condition))  # one of the condition for all samples
+            return last(F.relu_(second(F.relu_(hidden))))
 
         def strip(picture: int, start: int, stop: int) -> Tensor:
             shared = first(rows_with_halo(condition[picture : picture + 1], start, stop, 1), padding=(0, 1))
@@ -215,7 +223,7 @@ def _hidden(condition: Tensor, batch: int, second: Kernel, strip: Callable[[int,
 
 
 def _convolved(kernel: Kernel, x: Tensor) -> Tensor:
-    """A 3x3 convolution in bands of rows."""
+    """A 3x3 convolution in bands of rows, for CPUs."""
     n, _, height, width = x.shape
     out = empty((n, kernel.weight.shape[0], height, width), x)
 

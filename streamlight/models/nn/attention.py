@@ -52,7 +52,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         with ``P·Q``; elsewhere torch's fused attention does the same.
     """
     if torch.is_grad_enabled() or query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
+        # With channels anywhere but innermost the fused kernels refuse, and the scores would be held whole.
+        query, key, value = (part[:, None].contiguous() for part in (query, key, value))
+        return F.scaled_dot_product_attention(query, key, value)[:, 0]
     scale = query.shape[-1] ** -0.5
     out = torch.empty_like(query, memory_format=torch.contiguous_format)
     for queries, keys, values, into in zip(query, key, value, out, strict=True):

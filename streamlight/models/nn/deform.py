@@ -13,6 +13,9 @@ _TAPS: Final = 9
 _SAMPLES: Final = 24 * 2**20
 """Largest number of sampled values held at a time, where no gradient is recorded."""
 
+_SAMPLES_ON_DEVICE: Final = 4 * _SAMPLES
+"""The same elsewhere than on a CPU: 400 MB, as short pieces of work do not fill a device."""
+
 
 def deform_conv2d(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """3×3 convolution of stride 1 and padding 1 whose taps are displaced and weighted per output pixel.
@@ -38,13 +41,15 @@ def deform_conv2d(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias:
     grouped = x.reshape(count * groups, channels // groups, height, width)
     kernel = weight.to(dtype).reshape(weight.shape[0], channels * _TAPS, 1, 1)
     shift = bias.to(dtype) if bias is not None else None
-    rows = height if torch.is_grad_enabled() else max(1, _SAMPLES // (count * channels * _TAPS * width))
+    on_cpu = x.device.type == "cpu"
+    samples = _SAMPLES if on_cpu else _SAMPLES_ON_DEVICE
+    rows = height if torch.is_grad_enabled() else max(1, samples // (count * channels * _TAPS * width))
     parts = []
     for top in range(0, height, rows):
         part = slice(top, min(height, top + rows))
         sampled = _sample(grouped, offset[:, :, part], mask[:, :, part], top=top)
         sampled = sampled.view(count, channels * _TAPS, part.stop - top, width)
-        parts.append(F.conv2d(sampled, kernel, shift, dilation=2))  # see attention.matmul_t
+        parts.append(F.conv2d(sampled, kernel, shift, dilation=2 if on_cpu else 1))  # see attention.matmul_t
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 

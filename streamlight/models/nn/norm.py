@@ -21,11 +21,18 @@ class GroupNorm(nn.GroupNorm):
     difference: with many pixels, or a mean of several deviations, the result is wrong in the fourth digit. Inference in
     float32 therefore takes the statistics here: of bands of rows, after a rough mean is taken off, added up in float64.
     Gradients and the short types keep torch's kernel.
+
+    On other devices torch's kernel wants channels outermost, so that a channels-last tensor would be turned around
+    before and after every normalisation; in inference it is therefore done here, without.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, …)`` → the same shape and layout."""
-        if x.ndim != 4 or not _needs_care(x):
+        if x.ndim != 4 or torch.is_grad_enabled() or not _channels_innermost(x):
+            return super().forward(x)
+        if x.device.type != "cpu":
+            return self._on_device(x)
+        if x.dtype != torch.float32:
             return super().forward(x)
         if x.shape[2] * x.shape[3] <= _SMALL:
             return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
@@ -36,20 +43,38 @@ class GroupNorm(nn.GroupNorm):
         per_channel = (*x.shape[:2], 1, 1)
         return torch.addcmul(shift.float().view(per_channel), x, scale.float().view(per_channel))
 
+    def _on_device(self, x: Tensor) -> Tensor:
+        assert self.affine
+        scale, shift = _from_moments(*_device_moments(x), self.num_groups, self.eps)
+        scale = scale * self.weight
+        shift = shift * self.weight + self.bias
+        per_channel = (*x.shape[:2], 1, 1)
+        # In float32 up to the result, which may be narrower: rounded coefficients would shift whole channels.
+        return torch.addcmul(shift.view(per_channel), x, scale.view(per_channel), out=torch.empty_like(x))
 
-def _needs_care(x: Tensor) -> bool:
-    return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and not torch.is_grad_enabled()
-        and not x.is_contiguous()
-        and x.is_contiguous(memory_format=torch.channels_last)
-    )
+
+def _channels_innermost(x: Tensor) -> bool:
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _device_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel of ``(N, C, H, W)``, ``(N, C)`` float32 at least."""
+    if x.dtype in (torch.float16, torch.bfloat16):  # summed in float32 without a copy in it
+        mean = x.mean((2, 3), dtype=torch.float32)
+        square = torch.linalg.vector_norm(x, 2, (2, 3), dtype=torch.float32).square() / (x.shape[2] * x.shape[3])
+        return mean, (square - mean.square()).clamp_min(0.0)
+    variance, mean = torch.var_mean(x, (2, 3), correction=0)
+    return mean, variance
 
 
 def _coefficients(x: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor]:
     """Per picture and channel, ``(N, C)`` float64: a and b so that ``a·x + b`` has mean 0 and variance 1 per group."""
     mean, variance = (torch.stack(part) for part in zip(*(_moments(picture) for picture in x.split(1)), strict=True))
+    return _from_moments(mean, variance, groups, eps)
+
+
+def _from_moments(mean: Tensor, variance: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor]:
+    """The same from mean and variance of every channel, ``(N, C)`` each."""
     mean, variance = mean.unflatten(1, (groups, -1)), variance.unflatten(1, (groups, -1))
     center = mean.mean(2, keepdim=True)
     # Channels of a group hold equally many values: the variance is the mean of theirs, and that of their means.

@@ -6,6 +6,8 @@ Ho et al. (DDPM, arXiv:2006.11239); both use the same block.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -84,12 +86,14 @@ class Upsample(nn.Module):
 
     Every output pixel sees a 2×2 window of the input only, with some of the nine weights falling on the same pixel.
     Where no gradient is needed the four output phases are therefore computed by four 2×2 convolutions of the small
-    picture: 4/9 of the work and no enlarged copy; equal up to the order of summation.
+    picture: 4/9 of the work and no enlarged copy; equal up to the order of summation. Elsewhere than on a CPU the four
+    are one convolution, whose kernels are kept.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self._kept: tuple[tuple[object, ...], Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """``(N, C, H, W)`` to ``(N, C, 2H, 2W)``."""
@@ -99,21 +103,42 @@ class Upsample(nn.Module):
 
     def _by_phases(self, x: Tensor) -> Tensor:
         count, _, height, width = x.shape
+        channels = self.conv.weight.shape[0]
+        shape = (count, channels, 2 * height, 2 * width)
+        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+        if x.device.type == "cpu":
+            phases = (F.conv2d(x, kernel, self.conv.bias, padding=1) for kernel in self._kernels(layout))
+        else:
+            phases = iter(F.conv2d(x, *self._joined(layout), padding=1).split(channels, 1))
+        for index, phase in enumerate(phases):
+            top, left = divmod(index, 2)
+            out[:, :, top::2, left::2] = phase[:, :, top : top + height, left : left + width]
+        return out
+
+    def _joined(self, layout: torch.memory_format) -> tuple[Tensor, Tensor]:
+        """The kernels of all phases as one, and its bias; made anew where the weights are."""
+        weight, bias = self.conv.weight, self.conv.bias
+        assert bias is not None
+        version = None if weight.is_inference() else weight._version
+        key = (weight.data_ptr(), version, weight.dtype, weight.device, layout)
+        if self._kept is None or self._kept[0] != key:
+            kernels = torch.cat(list(self._kernels(layout))).contiguous(memory_format=layout)
+            self._kept = (key, kernels, bias.repeat(4))
+        return self._kept[1:]
+
+    def _kernels(self, layout: torch.memory_format) -> Iterator[Tensor]:
+        """2×2 kernels of the phases: even and odd rows, in either even and odd columns."""
         weight = self.conv.weight
         # Rows 2i-1, 2i, 2i+1 of the enlarged picture are rows i-1, i, i of the small one; 2i, 2i+1, 2i+2 are i, i, i+1.
         rows = (
             torch.stack([weight[:, :, 0], weight[:, :, 1] + weight[:, :, 2]], 2),
             torch.stack([weight[:, :, 0] + weight[:, :, 1], weight[:, :, 2]], 2),
         )
-        shape = (count, weight.shape[0], 2 * height, 2 * width)
-        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-        out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
-        for top, row in enumerate(rows):
+        for row in rows:
             columns = (
                 torch.stack([row[..., 0], row[..., 1] + row[..., 2]], 3),
                 torch.stack([row[..., 0] + row[..., 1], row[..., 2]], 3),
             )
-            for left, kernel in enumerate(columns):
-                phase = F.conv2d(x, kernel.contiguous(memory_format=layout), self.conv.bias, padding=1)
-                out[:, :, top::2, left::2] = phase[:, :, top : top + height, left : left + width]
-        return out
+            for kernel in columns:
+                yield kernel.contiguous(memory_format=layout)

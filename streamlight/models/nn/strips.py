@@ -4,6 +4,8 @@ A 3x3 convolution of a full frame is bound by memory on a CPU: every layer write
 strips, with each layer one row behind the layer before it, only the chain's input and output travel. The numbers are
 the same as for whole frames: every row is computed from the same neighbours. Channels lie innermost
 (``channels_last``), so a strip of one picture is one piece of memory.
+
+Other devices have no use for strips (:func:`in_strips`): there a layer takes a whole batch at once.
 """
 
 from __future__ import annotations
@@ -47,12 +49,17 @@ class Kernel:
         return F.conv2d(x, self.weight, self.bias, padding=padding)
 
 
+def in_strips(x: Tensor) -> bool:
+    """Whether pictures like ``x`` are better computed in strips: on a CPU."""
+    return x.device.type == "cpu"
+
+
 def strip_rows(x: Tensor, row_bytes: int, *, overlap: int = 0, limit: int = STRIP_BYTES) -> int:
     """Rows per strip of a picture like ``x``, so that they and ``overlap`` further rows fit in ``limit`` bytes.
 
     At least 6; all rows at once elsewhere than on a CPU, where nothing is gained by strips.
     """
-    return max(6, limit // max(1, row_bytes) - overlap) if x.device.type == "cpu" else 1 << 30
+    return max(6, limit // max(1, row_bytes) - overlap) if in_strips(x) else 1 << 30
 
 
 def empty(shape: tuple[int, int, int, int], like: Tensor) -> Tensor:
@@ -69,7 +76,7 @@ def rows_with_halo(x: Tensor, start: int, stop: int, halo: int) -> Tensor:
 
 
 def dense_block(x: Tensor, kernels: list[Kernel], *, slope: float, residual: float, rows: int | None = None) -> Tensor:
-    """A dense block (see :class:`streamlight.models.nn.rrdb.DenseBlock`) in strips.
+    """A dense block (see :class:`streamlight.models.nn.rrdb.DenseBlock`), on a CPU in strips.
 
     The sum runs in float32 whatever the working precision, as 72 of them follow one another in LLFlow.
 
@@ -86,6 +93,11 @@ def dense_block(x: Tensor, kernels: list[Kernel], *, slope: float, residual: flo
     growth, channels = kernels[0].weight.shape[:2]
     width = channels + 4 * growth
     dtype = kernels[0].weight.dtype
+    if not in_strips(x):
+        features = x.to(dtype)
+        for kernel in kernels[:-1]:
+            features = torch.cat([features, F.leaky_relu_(kernel(features), slope)], 1)
+        return torch.add(x, kernels[-1](features), alpha=residual)
     if rows is None:
         rows = strip_rows(x, x.shape[-1] * width * dtype.itemsize, overlap=_SKEW)
     out = torch.empty_like(x, memory_format=torch.channels_last)

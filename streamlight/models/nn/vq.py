@@ -10,6 +10,9 @@ from torch import Tensor, nn
 _DISTANCES: Final = 16 * 2**20
 """Largest number of distances held at a time (a block of positions times all codes)."""
 
+_DISTANCES_ON_DEVICE: Final = 4 * _DISTANCES
+"""The same elsewhere than on a CPU: 256 MiB, as short pieces of work do not fill a device."""
+
 
 class Quantized(NamedTuple):
     """Result of :class:`VectorQuantizer`.
@@ -88,6 +91,7 @@ class VectorQuantizer(nn.Module):
         squares = codes.square().sum(1)
         count, channels, height, width = z.shape
         flat = z.permute(0, 2, 3, 1).reshape(-1, channels).float()
-        rows = max(1, _DISTANCES // codes.shape[0])
+        distances = _DISTANCES if z.device.type == "cpu" else _DISTANCES_ON_DEVICE
+        rows = max(1, distances // codes.shape[0])
         parts = [torch.addmm(squares, part, codes.t(), alpha=-2.0).argmin(1) for part in flat.split(rows)]
         return torch.cat(parts).view(count, height, width)

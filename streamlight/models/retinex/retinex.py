@@ -58,6 +58,10 @@ class Retinex:
         self.noise_limit = noise_limit
         self.locality = locality
 
+    def to(self, device: str | torch.device) -> Retinex:
+        """Nothing to move: it works where the picture is."""
+        return self
+
     def condition(self, low: Tensor, *, noise: Tensor | None = None, recall: Recall | None = None) -> Condition:
         """Luma quantiles, chroma spread and the base layer of ``low`` ((N, 3, H, W), YCbCr).
 

@@ -34,6 +34,7 @@ CARD: Final = ModelCard(
     global_latent=True,
     needs_global_context=True,
     denoises=True,
+    batches=True,
     dtypes=("float32", "bfloat16"),
 )
 
@@ -102,7 +103,8 @@ class Tonenet:
         with torch.inference_mode():
             steps, denoiser = _steps(low), self.network.denoiser
             toned, gain = steps.apply_tone(latent, low, noise=noise, strength=strength)
-            if not self.denoiser or not bool((noise > 0.0).any()):
+            # Elsewhere than on the CPU the host would have to wait for the answer; without noise all weights are 0.
+            if not self.denoiser or (noise.device.type == "cpu" and not bool((noise > 0.0).any())):
                 return toned
             features = steps.pack(toned, low[:, :1], gain, noise, dtype=denoiser.dtype)
             denoised = steps.merge(toned, denoiser.answer(features), gain, noise)
