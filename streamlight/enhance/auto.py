@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
+from streamlight.engine.link import Link
 from streamlight.enhance.base import Enhancer, EnhanceSettings
 from streamlight.enhance.direct import DirectEnhancer
 from streamlight.enhance.guided import GuidedEnhancer
 from streamlight.enhance.watch import is_resized
+from streamlight.errors import DeviceError
 from streamlight.media.frame import Frame
 from streamlight.temporal import StreamState
 
@@ -27,10 +30,22 @@ class AutoEnhancer(Enhancer):
         self.direct = direct
         self.guided = guided
         direct.timings = guided.timings = self.timings
+        self.resident = guided.resident = direct.resident
+        self._fits = 1 << 62  # pixels of a frame that the device's memory suffices for
 
     def chosen(self, width: int, height: int) -> DirectEnhancer | GuidedEnhancer:
         """The enhancer for frames of this size."""
-        return self.direct if width * height <= self.settings.direct_limit else self.guided
+        return self.direct if width * height <= min(self.settings.direct_limit, self._fits) else self.guided
+
+    @property
+    def link(self) -> Link | None:
+        """See :attr:`Enhancer.link`."""
+        return self.guided.link
+
+    @property
+    def fallbacks(self) -> list[str]:
+        """See :attr:`Enhancer.fallbacks`."""
+        return list(dict.fromkeys([*self.stepped_down, *self.direct.fallbacks, *self.guided.fallbacks]))
 
     def __call__(self, frames: Sequence[Frame], states: Sequence[StreamState]) -> list[Frame]:
         """See :meth:`Enhancer.__call__`."""
@@ -41,11 +56,27 @@ class AutoEnhancer(Enhancer):
             if is_resized(state, frame):
                 state.reset()
             state.size = (frame.width, frame.height)
-        for enhancer in (self.direct, self.guided):
-            mine = [(frame, state) for frame, state in pairs if self.chosen(frame.width, frame.height) is enhancer]
-            if mine:
-                enhancer([frame for frame, _ in mine], [state for _, state in mine])
+        whole = [pair for pair in pairs if self.chosen(pair[0].width, pair[0].height) is self.direct]
+        try:
+            self.direct([frame for frame, _ in whole], [state for _, state in whole])
+        except DeviceError as error:
+            if not isinstance(error.__cause__, torch.OutOfMemoryError):
+                raise
+            self._step_down(whole)
+            return self(frames, states)
+        others = [pair for pair in pairs if self.chosen(pair[0].width, pair[0].height) is self.guided]
+        self.guided([frame for frame, _ in others], [state for _, state in others])
         return list(frames)
+
+    def _step_down(self, pairs: list[tuple[Frame, StreamState]]) -> None:
+        """From now on a small copy of frames as large as the largest of these, which memory did not suffice for."""
+        largest = max((frame for frame, _ in pairs), key=lambda frame: frame.width * frame.height)
+        self._fits = largest.width * largest.height - 1
+        self.stepped_down.append(
+            f"frames of {largest.width}x{largest.height} do not fit into the memory of {self.device} as a whole: guided"
+        )
+        for _, state in pairs:
+            state.reset()
 
     @property
     def batches(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -12,6 +13,8 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from streamlight.engine.link import Link
+from streamlight.enhance.resident import Resident
 from streamlight.errors import ConfigError
 from streamlight.media.frame import Frame
 from streamlight.models.protocol import GenerativeModel
@@ -65,12 +68,16 @@ class EnhanceSettings:
 class Enhancer(ABC):
     """Enhances frames of one or more streams; what it remembers lives in one :class:`StreamState` per stream.
 
-    One thread at a time. ``timings`` adds up seconds per step since construction.
+    One thread at a time. ``timings`` adds up seconds per step since construction, of work on the host.
 
     Args:
         model: The model that decides.
         settings: What the user set.
         device: Where the model is; the CPU if None.
+
+    Attributes:
+        resident: Keeps frames on the device; None where that is the host.
+        stepped_down: What was given up because memory ran out, in words.
     """
 
     def __init__(
@@ -80,6 +87,25 @@ class Enhancer(ABC):
         self.settings = settings
         self.device = device or torch.device("cpu")
         self.timings: defaultdict[str, float] = defaultdict(float)
+        self.resident: Resident | None = None if self.device.type == "cpu" else Resident(self.device)
+        self.stepped_down: list[str] = []
+
+    @property
+    def link(self) -> Link | None:
+        """The way to the device, for the stages around this one; None where frames are to come and go on the host.
+
+        With it, frames may come with planes on the device and are handed on with such; planes that come on the host go
+        back there, and the call waits for them.
+        """
+        return None if self.resident is None else self.resident.link
+
+    @property
+    def fallbacks(self) -> list[str]:
+        """What works otherwise than it should on this machine, in words."""
+        found = list(self.stepped_down)
+        if self.resident is not None:
+            found += sorted({f"no CUDA graph: {reason}" for reason in self.resident.graphs.refused.values()})
+        return found
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -100,12 +126,14 @@ class Enhancer(ABC):
 
     def snapshot(self, state: StreamState) -> dict[str, np.ndarray]:
         """A copy of the state as arrays; :meth:`restore` continues from it bit-exactly."""
-        return state.to_arrays()
+        with nullcontext() if self.resident is None else self.resident.working():
+            return state.to_arrays()
 
     def restore(self, arrays: dict[str, np.ndarray]) -> StreamState:
         """The state that :meth:`snapshot` saved."""
         state = StreamState.from_arrays(arrays)
-        state.model_to(self.device)
+        with nullcontext() if self.resident is None else self.resident.working():
+            state.model_to(self.device)
         return state
 
     def adjusted(self, settings: EnhanceSettings) -> Self:
@@ -130,7 +158,8 @@ class Enhancer(ABC):
         """Replace the planes of ``frames`` by enhanced ones of the same size and type.
 
         Args:
-            frames: Decoded frames, of one stream in order or of several streams.
+            frames: Decoded frames, of one stream in order or of several streams; planes on the host, or where there is
+                a :attr:`link` on its device.
             states: The state of each frame's stream; updated.
 
         Returns:

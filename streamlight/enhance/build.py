@@ -13,6 +13,7 @@ from streamlight.enhance.direct import DirectEnhancer
 from streamlight.enhance.guided import GuidedEnhancer
 from streamlight.errors import ConfigError, DeviceError
 from streamlight.models import load
+from streamlight.models.precision import exact_float32
 from streamlight.models.protocol import GenerativeModel
 
 Mode = Literal["auto", "guided", "direct"]
@@ -30,7 +31,8 @@ def build_enhancer(
 
     Args:
         model: Name or weights file, as :func:`streamlight.load` takes it, or a loaded model.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``. ``"auto"`` leaves models for small copies on the CPU.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``. ``"auto"`` takes a card for models on RGB pictures, and
+            leaves those for small copies on the CPU, which is fast enough and gives every machine the same file.
         mode: ``"guided"``: the model decides on a small copy. ``"direct"``: it sees every pixel, which models made for
             small copies do not. ``"auto"``: guided for those; for all others direct up to
             :attr:`EnhanceSettings.direct_limit` pixels a frame and guided above.
@@ -43,10 +45,12 @@ def build_enhancer(
         ConfigError: A setting is out of range, the model does not have it, or the mode does not suit the model.
     """
     where = find_device(device)
+    if where.type == "cuda":
+        exact_float32()
     loaded = load(model, device=where, **keywords) if isinstance(model, str | Path) else model
     small = loaded.card.color == "ycbcr"
     if small and device == "auto" and where.type != "cpu":
-        where = torch.device("cpu")  # a small copy there and back takes longer than such a model does
+        where = torch.device("cpu")
         move = getattr(loaded, "to", None)
         loaded = loaded if move is None else move(where)
     if small and mode == "direct":
@@ -62,9 +66,9 @@ def find_device(name: str) -> torch.device:
     """The device called ``name``; ``auto`` is the first CUDA device, if there is one."""
     cards = torch.cuda.device_count()
     if name == "auto":
-        return torch.device("cuda", 0) if cards else torch.device("cpu")
+        name = "cuda:0" if cards else "cpu"
     try:
-        device = torch.device(name)
+        device = torch.device("cuda:0" if name == "cuda" else name)
     except RuntimeError as error:
         raise DeviceError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N") from error
     if device.type not in ("cpu", "cuda"):

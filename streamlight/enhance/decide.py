@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from streamlight.enhance.base import EnhanceSettings
 from streamlight.enhance.watch import Step
-from streamlight.models.protocol import GenerativeModel, Prior, Recall
+from streamlight.models.protocol import Condition, GenerativeModel, Prior, Recall
 from streamlight.models.sampling import draw_latent
 from streamlight.temporal import (
     StreamState,
@@ -47,13 +46,23 @@ def decide(
     recall = recall_of(state, step, settings.stability) if averages(model, settings) else None
     condition = model.condition(low, noise=noise, recall=recall)
     latent = latent_of(model, model.prior(condition), state, step, settings)
-    if model.card.denoises and settings.denoise < 1.0 and noise is not None:
-        # Told of less noise it removes less, of none nothing; the tone is decided on what there is.
-        condition = model.condition(low, noise=noise * settings.denoise, recall=recall)
+    condition = as_asked(model, condition, noise, settings)
     bright = model.decode(latent, condition, strength=settings.strength)
     if recall is not None:
         state.carried = recall.left
     return bright
+
+
+def as_asked(
+    model: GenerativeModel, condition: Condition, noise: Tensor | None, settings: EnhanceSettings
+) -> Condition:
+    """The condition to decode with, after the tone was decided on what there is.
+
+    Told of less noise a model that denoises removes less, of none nothing.
+    """
+    if model.card.denoises and settings.denoise < 1.0 and noise is not None:
+        return model.condition(condition.low, noise=noise * settings.denoise, recall=condition.recall)
+    return condition
 
 
 def averages(model: GenerativeModel, settings: EnhanceSettings) -> bool:
@@ -77,7 +86,12 @@ def steady(model: GenerativeModel, low: Tensor, state: StreamState, step: Step, 
     if not averages(model, settings):
         return low
     state.average = average_along(
-        state.average, low, seconds=step.seconds, stability=settings.stability, motion=step.motion
+        state.average,
+        low,
+        seconds=step.seconds,
+        stability=settings.stability,
+        motion=step.motion,
+        fresh=step.fresh,
     )
     return state.average.mean.to(low.dtype)
 
@@ -100,6 +114,8 @@ def latent_of(
     with the scene by anything else gives another texture every time.
     """
     if model.card.global_latent:
-        state.prior = blend_prior(state.prior, prior.mean, seconds=step.seconds, time_constant=settings.time_constant)
+        state.prior = blend_prior(
+            state.prior, prior.mean, seconds=step.seconds, time_constant=settings.time_constant, fresh=step.fresh
+        )
         prior = Prior(state.prior, prior.std)
-    return draw_latent(prior, temperature=model.temperature, generator=torch.Generator().manual_seed(settings.seed))
+    return draw_latent(prior, temperature=model.temperature, seed=settings.seed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,12 +13,13 @@ from torch import Tensor
 
 from streamlight.enhance.base import Enhancer, EnhanceSettings
 from streamlight.enhance.clock import Clock
-from streamlight.enhance.color import planes_from_rgb, rgb_from_planes
+from streamlight.enhance.color import KERNELS, codes_from_rgb, rgb_from_planes
 from streamlight.enhance.decide import decide, steady
 from streamlight.enhance.together import alike, decide_together
-from streamlight.enhance.watch import Step, watch
+from streamlight.enhance.watch import Step, keep_time, look
 from streamlight.errors import DeviceError, ModelError
-from streamlight.media.frame import Frame
+from streamlight.media.frame import ColorSpec, Frame
+from streamlight.models.nn.histogram import KERNELS as HISTOGRAM_KERNELS
 from streamlight.models.protocol import GenerativeModel
 from streamlight.temporal import StreamState
 
@@ -46,60 +49,99 @@ class DirectEnhancer(Enhancer):
                 f"model {model.card.name!r} decides on small YCbCr copies; direct mode hands over RGB frames"
             )
         super().__init__(model, settings, device=device)
+        self._most = 1 << 30  # frames in one call of the model
 
     @property
     def batches(self) -> bool:
         """See :attr:`Enhancer.batches`."""
         return self.model.card.batches
 
+    @property
+    def fallbacks(self) -> list[str]:
+        """See :attr:`Enhancer.fallbacks`."""
+        reasons = {KERNELS.fallback, HISTOGRAM_KERNELS.fallback}
+        return super().fallbacks + sorted(f"kernels in torch: {reason}" for reason in reasons if reason)
+
     def __call__(self, frames: Sequence[Frame], states: Sequence[StreamState]) -> list[Frame]:
         """See :meth:`Enhancer.__call__`."""
         if self.settings.strength > 0.0:
             single = [[position] for position in range(len(frames))]
             for group in alike(frames, states) if self.batches else single:
-                self._enhance([frames[i] for i in group], [states[i] for i in group])
+                for part in range(0, len(group), self._most):
+                    chosen = group[part : part + self._most]
+                    self._group([frames[i] for i in chosen], [states[i] for i in chosen])
         return list(frames)
 
+    def _group(self, frames: Sequence[Frame], states: Sequence[StreamState]) -> None:
+        """Frames of one format, each of another stream; one by one where memory runs out."""
+        timed = self.settings.stability > 0.0
+        seconds = [keep_time(state, frame) if timed else 0.0 for state, frame in zip(states, frames, strict=True)]
+        try:
+            self._enhance(frames, states, seconds)
+            return
+        except torch.OutOfMemoryError as error:
+            if self.resident is not None:
+                self.resident.make_room()
+            if len(frames) == 1:
+                raise self._too_large(frames[0]) from error
+        self._most = 1
+        self.stepped_down.append(
+            f"{len(frames)} frames in one call do not fit into the memory of {self.device}: one by one"
+        )
+        for frame, state, step in zip(frames, states, seconds, strict=True):
+            try:
+                self._enhance([frame], [state], [step])
+            except torch.OutOfMemoryError as error:
+                raise self._too_large(frame) from error
+
+    def _too_large(self, frame: Frame) -> DeviceError:
+        return DeviceError(
+            f"{self.device} has not enough memory for model {self.model.card.name!r} at "
+            f"{frame.width}x{frame.height}; use a smaller model or frame, --mode guided, or --device cpu"
+        )
+
     @torch.inference_mode()
-    def _enhance(self, frames: Sequence[Frame], states: Sequence[StreamState]) -> None:
+    def _enhance(self, frames: Sequence[Frame], states: Sequence[StreamState], seconds: Sequence[float]) -> None:
         """Frames of one size, each of another stream."""
+        color = frames[0].color
+
+        def work(planes: list[Any], own: list[StreamState], steps: list[Any], clock: Clock | None = None) -> list[Any]:
+            clock = clock or Clock(defaultdict(float))
+            lows, seen = [], []
+            for each, state, step in zip(planes, own, steps, strict=True):
+                lows.append(rgb_from_planes(each, color, device=self.device)[None])
+                clock.lap("to rgb")
+                looked = look(state, _small_luma(each[0], color), step) if self.settings.stability > 0.0 else Step()
+                clock.lap("temporal")
+                seen.append(looked.on(self.device))
+            bright = self._decide(lows, own, seen)
+            clock.lap("model")
+            return [codes_from_rgb(picture[0], color) for picture in bright]
+
+        if self.resident is not None:
+            key = (self.settings, self.model.card.revision, color)
+            self.resident.run(frames, states, seconds, work, key=key)
+            return
         clock = Clock(self.timings)
-        lows, steps = [], []
-        for frame, state in zip(frames, states, strict=True):
-            lows.append(rgb_from_planes(frame.planes, frame.color, device=self.device)[None])
-            clock.lap("to rgb")
-            step = watch(state, _small_luma(frame), frame) if self.settings.stability > 0.0 else Step()
-            clock.lap("temporal")
-            steps.append(step.on(self.device))
-        bright = self._decide(frames[0], lows, states, steps)
-        clock.lap("model")
-        for frame, state, picture in zip(frames, states, bright, strict=True):
-            frame.planes = planes_from_rgb(picture[0], frame.color)
+        found = work([frame.planes for frame in frames], list(states), list(seconds), clock)
+        for frame, state, planes in zip(frames, states, found, strict=True):
+            frame.planes = tuple(plane.numpy() for plane in planes)
             state.age += 1
         clock.lap("to planes")
 
-    def _decide(
-        self, frame: Frame, lows: list[Tensor], states: Sequence[StreamState], steps: list[Step]
-    ) -> list[Tensor]:
+    def _decide(self, lows: list[Tensor], states: Sequence[StreamState], steps: list[Step]) -> list[Tensor]:
         """What the dark pictures become, ``(1, 3, H, W)`` each."""
         model, settings = self.model, self.settings
-        try:
-            lows = [
-                steady(model, low, state, step, settings) for low, state, step in zip(lows, states, steps, strict=True)
-            ]
-            if len(lows) > 1:
-                return decide_together(model, lows, states, steps, settings)
-            return [decide(model, lows[0], states[0], steps[0], settings)]
-        except torch.cuda.OutOfMemoryError as error:
-            raise DeviceError(
-                f"{self.device} has not enough memory for model {model.card.name!r} at {len(lows)} x "
-                f"{frame.width}x{frame.height}; use a smaller model or frame, or --device cpu"
-            ) from error
+        lows = [steady(model, low, state, step, settings) for low, state, step in zip(lows, states, steps, strict=True)]
+        if len(lows) > 1:
+            return decide_together(model, lows, states, steps, settings)
+        return [decide(model, lows[0], states[0], steps[0], settings)]
 
 
-def _small_luma(frame: Frame) -> Tensor:
-    """Luma on a small copy of at most 480 columns or rows, ``(h, w)``, [0, 1]."""
-    offset, span = frame.color.luma_scale()
-    luma = torch.from_numpy(frame.planes[0].astype(np.float32)).sub_(offset).div_(span)
-    factor = -(-max(luma.shape) // 480)
-    return F.avg_pool2d(luma[None], factor, ceil_mode=True, count_include_pad=False)[0] if factor > 1 else luma
+def _small_luma(luma: Any, color: ColorSpec) -> Tensor:
+    """Luma on a small copy of at most 480 columns or rows, ``(h, w)``, [0, 1], where the plane ``(H, W)`` is."""
+    offset, span = color.luma_scale()
+    plane = luma.to(torch.float32) if isinstance(luma, Tensor) else torch.from_numpy(luma.astype(np.float32))
+    plane = plane.sub_(offset).div_(span)
+    factor = -(-max(plane.shape) // 480)
+    return F.avg_pool2d(plane[None], factor, ceil_mode=True, count_include_pad=False)[0] if factor > 1 else plane

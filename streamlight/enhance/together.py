@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from streamlight.enhance.base import EnhanceSettings
-from streamlight.enhance.decide import averages, decide, latent_of, recall_of
+from streamlight.enhance.decide import as_asked, averages, decide, latent_of, recall_of
 from streamlight.enhance.watch import Step
 from streamlight.media.frame import Frame
 from streamlight.models.protocol import GenerativeModel, Prior, Recall
@@ -39,6 +39,8 @@ def decide_together(
     states: Sequence[StreamState],
     steps: Sequence[Step],
     settings: EnhanceSettings,
+    *,
+    noises: Sequence[Tensor] = (),
 ) -> list[Tensor]:
     """:func:`~streamlight.enhance.decide.decide` for frames of several streams.
 
@@ -51,6 +53,7 @@ def decide_together(
         states: Of their streams; updated.
         steps: From the frames before.
         settings: What the user set.
+        noises: Standard deviation of the luma noise in each of ``lows``, ``(1,)``; none where nobody says.
 
     Returns:
         ``(1, 3, H, W)`` each.
@@ -64,11 +67,13 @@ def decide_together(
     for group in kinds.values():
         if len(group) == 1:
             (only,) = group
-            results[only] = decide(model, lows[only], states[only], steps[only], settings)
+            noise = noises[only] if noises else None
+            results[only] = decide(model, lows[only], states[only], steps[only], settings, noise=noise)
             continue
         low = torch.cat([lows[position] for position in group])
+        noise = torch.cat([noises[position] for position in group]) if noises else None
         shared = _joined([recalls[position] for position in group]) if averages(model, settings) else None
-        condition = model.condition(low, recall=shared)
+        condition = model.condition(low, noise=noise, recall=shared)
         prior = model.prior(condition)
         latent = torch.cat(
             [
@@ -76,6 +81,7 @@ def decide_together(
                 for row, position in enumerate(group)
             ]
         )
+        condition = as_asked(model, condition, noise, settings)
         bright = model.decode(latent, condition, strength=settings.strength)
         for row, position in enumerate(group):
             results[position] = bright[row : row + 1]
