@@ -25,7 +25,7 @@ MODEL_KEYWORDS = (
 
 
 def enhancer_for(config: Config) -> Enhancer:
-    """The enhancer that the configuration asks for.
+    """The enhancer that the configuration asks for, on its first device.
 
     Raises:
         ConfigError: There is no such model.
@@ -53,4 +53,9 @@ def enhancer_for(config: Config) -> Enhancer:
     keywords = {key: getattr(model, key) for key in MODEL_KEYWORDS if getattr(model, key) is not None}
     if model.weights is not None:
         keywords["weights"] = model.weights
-    return build_enhancer(model.name, device=model.device, mode=model.mode, settings=settings, **keywords)
+    return build_enhancer(model.name, device=model.devices[0], mode=model.mode, settings=settings, **keywords)
+
+
+def one_per_device(config: Config) -> list[Config]:
+    """The configuration for each of its devices."""
+    return [config.model_copy(update={"model": config.model.on(device)}) for device in config.model.devices]

@@ -60,6 +60,11 @@ class ObservedEnhancer(Enhancer):
         """The boxes are part of the picture."""
         return self._inner.identity | {"detector": self._observer.detector.describe()}
 
+    @property
+    def fallbacks(self) -> list[str]:
+        """See :attr:`Enhancer.fallbacks`."""
+        return self._inner.fallbacks
+
     def new_state(self) -> StreamState:
         """See :meth:`Enhancer.new_state`."""
         return self._inner.new_state()
@@ -91,7 +96,7 @@ def detector_for(config: Config) -> Detector:
     settings = config.detect
     return load_detector(
         settings.model or "motion",
-        device=config.model.device,
+        device=config.model.devices[0],
         names=settings.names,
         threshold=settings.threshold,
     )

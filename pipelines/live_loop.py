@@ -14,6 +14,7 @@ from streamlight.pipelines.live_lane import CLOSING, FAILED, LATE, Lane
 from streamlight.pipelines.live_rungs import Rung, Rungs
 
 from streamlight.detect import draw_boxes
+from streamlight.enhance import Enhancer
 from streamlight.enhance.highlights import protect_highlights
 from streamlight.errors import DeviceError
 from streamlight.live.ladder import Ladder
@@ -77,6 +78,7 @@ class LiveLoop:
         self._highlights = highlights
         self._on_frame = on_frame
         self._broken: set[str] = set()
+        self._told: set[str] = set()
         self.beat = time.monotonic()
 
     def run(self, stop: threading.Event, *, until: float | None = None) -> None:
@@ -175,10 +177,18 @@ class LiveLoop:
         before = [frame.planes for _, frame in work]
         if work:
             rung.enhancer([frame for _, frame in work], [lane.state for lane, _ in work])
+            self._tell_fallbacks(rung.enhancer)
         for (lane, frame), dark in zip(work, before, strict=True):
             protect_highlights(frame, dark, amount=self._highlights)
             frame.planes = lane.gate.finish(dark, frame.planes)
         return decisions
+
+    def _tell_fallbacks(self, enhancer: Enhancer) -> None:
+        """Say once what works otherwise than it should, or had to be given up for memory."""
+        for sentence in enhancer.fallbacks:
+            if sentence not in self._told:
+                self._told.add(sentence)
+                log_event("enhance-fallback", sentence, level=logging.WARNING)
 
     def _failed(self, group: list[tuple[Lane, Frame]], rung: Rung, error: Exception) -> None:
         """Count frames that could not be enhanced, and say so once."""

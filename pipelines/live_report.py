@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,7 +27,8 @@ class LiveReport:
         cameras: One entry per camera: state, fault, frames ``in``, ``out`` and ``dropped`` by cause (which add up),
             reconnects, latency (``count``, ``p50``, ``p95``, ``p99``, ``max`` in seconds, from packet to hand-over),
             what was done to the pictures, deliveries.
-        ladder: The rung in force at the end, the steps taken and the last of them.
+        ladder: The rung in force at the end, the steps taken and the last of them; with several devices the lowest
+            rung, and the steps of all.
         detection: What was looked at and found, and the event sinks; None without a detector.
         wall_seconds: Elapsed time.
         peak_memory_bytes: Largest resident size of this process.
@@ -59,7 +61,7 @@ class LiveReport:
 
 def make_report(
     status: LiveStatus,
-    ladder: Ladder,
+    ladders: Sequence[Ladder],
     *,
     stopped: bool,
     begin: float,
@@ -70,23 +72,25 @@ def make_report(
 
     Args:
         status: After everything was closed.
-        ladder: Of the run.
+        ladders: Of the run, one a device.
         stopped: Whether it was told to end.
         begin: ``time.monotonic()`` of its beginning.
         config: The configuration in force.
         detection: From the detection's own account.
     """
+    lowest = lowest_of(ladders)
+    changes = sorted((change for ladder in ladders for change in ladder.changes), key=lambda change: change.moment)
     return LiveReport(
         status="stopped" if stopped else "done",
         cameras=[camera_entry(camera) for camera in status.cameras],
         ladder={
-            "rungs": list(ladder.names),
-            "rung": ladder.name,
-            "steps_down": ladder.steps_down,
-            "steps_up": ladder.steps_up,
+            "rungs": list(lowest.names),
+            "rung": lowest.name,
+            "steps_down": status.steps_down,
+            "steps_up": status.steps_up,
             "changes": [
                 {"seconds": round(c.moment - begin, 3), "before": c.before, "after": c.after, "reason": c.reason}
-                for c in ladder.changes
+                for c in changes
             ],
         },
         detection=detection,
@@ -95,6 +99,11 @@ def make_report(
         settings=_redacted(config.model_dump(mode="json")),
         versions=versions(),
     )
+
+
+def lowest_of(ladders: Sequence[Ladder]) -> Ladder:
+    """The ladder of the device that has given up most."""
+    return max(ladders, key=lambda ladder: ladder.rung)
 
 
 def camera_entry(camera: CameraStatus) -> dict[str, Any]:

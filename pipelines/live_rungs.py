@@ -64,7 +64,7 @@ class Rungs:
         """What a model on RGB pictures can give up, and in the end itself."""
         last = first
         if config.model.mode != "guided":
-            last = build_enhancer(first.model, device=config.model.device, mode="guided", settings=first.settings)
+            last = build_enhancer(first.model, device=config.model.devices[0], mode="guided", settings=first.settings)
             self._owned.append(last)
             self._add("guided", last)
         self._rarer(self._smaller(last))

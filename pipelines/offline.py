@@ -8,11 +8,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from streamlight.pipelines.building import enhancer_for
+from streamlight.pipelines.building import enhancer_for, one_per_device
 from streamlight.pipelines.dashcam import joined, plan_recordings
 from streamlight.pipelines.identity import versions
 from streamlight.pipelines.image_job import ImageJob
@@ -77,15 +78,15 @@ def enhance_many(
     stop: threading.Event | None = None,
     finished: Callable[[Job, Report, Exception | None], None] | None = None,
 ) -> list[Report]:
-    """Enhance files and folders one after another; a bad one does not stop the others.
+    """Enhance files and folders one after another, on several devices side by side; a bad one stops no other.
 
     Args:
         inputs: Files and folders (:func:`~streamlight.pipelines.plan.plan_jobs` says what goes where).
         output: File for a single input, else a folder, which is made if it does not exist.
         config: The configuration; the defaults if None.
-        progress: Called with the job at hand and how far it is.
+        progress: Called with the job at hand and how far it is, from several threads where there are several devices.
         stop: When set, the job at hand ends cleanly and the rest is left undone.
-        finished: Called after every job, with the error if it failed.
+        finished: Called after every job, one at a time, with the error if it failed.
 
     Returns:
         One report per job that was begun; failed ones have status ``"failed"`` and say why.
@@ -99,26 +100,62 @@ def enhance_many(
     settings = config or Config()
     plan = plan_recordings(inputs, output) if settings.input.join else plan_jobs(inputs, output)
     stop = stop or threading.Event()
-    reports = []
-    with closing(enhancer_for(settings)) as enhancer, _folder(plan.folder):
-        for job in plan.jobs:
-            if stop.is_set():
-                break
-            report = new_report(job, settings)
-            reports.append(report)
+    batch = _Batch(plan.jobs, settings, progress=progress, stop=stop, finished=finished)
+    with ExitStack() as stack:
+        enhancers = [stack.enter_context(closing(enhancer_for(one))) for one in one_per_device(settings)]
+        stack.enter_context(_folder(plan.folder))
+        if len(enhancers) == 1:
+            batch.work(enhancers[0])
+        else:
+            with ThreadPoolExecutor(len(enhancers), thread_name_prefix="streamlight-device") as pool:
+                for done in [pool.submit(batch.work, enhancer) for enhancer in enhancers]:
+                    done.result()
+    return batch.reports
+
+
+class _Batch:
+    """Jobs of which each device takes the next as soon as it has time."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        config: Config,
+        *,
+        progress: Callable[[Job, Progress], None] | None,
+        stop: threading.Event,
+        finished: Callable[[Job, Report, Exception | None], None] | None,
+    ) -> None:
+        self._waiting = iter(jobs)
+        self._config, self._progress, self._stop, self._finished = config, progress, stop, finished
+        self._lock = threading.Lock()
+        self.reports: list[Report] = []
+
+    def work(self, enhancer: Enhancer) -> None:
+        """Do jobs until none is left."""
+        while (taken := self._next()) is not None:
+            job, report = taken
             error: Exception | None = None
             try:
                 if job.problem is not None:
                     raise job.problem
-                moments = _bound(progress, job)
+                moments = _bound(self._progress, job)
                 with joined(job) as source:
-                    run_job(source, job.destination, settings, enhancer, report, progress=moments, stop=stop)
+                    run_job(source, job.destination, self._config, enhancer, report, progress=moments, stop=self._stop)
             except Exception as problem:  # also what nobody foresaw: the next file may well go through
                 error = problem
                 report.error = report.error or str(problem)
-            if finished is not None:
-                finished(job, report, error)
-    return reports
+            if self._finished is not None:
+                with self._lock:
+                    self._finished(job, report, error)
+
+    def _next(self) -> tuple[Job, Report] | None:
+        with self._lock:
+            job = None if self._stop.is_set() else next(self._waiting, None)
+            if job is None:
+                return None
+            report = new_report(job, self._config)
+            self.reports.append(report)
+            return job, report
 
 
 def _bound(progress: Callable[[Job, Progress], None] | None, job: Job) -> ProgressCallback | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +14,22 @@ from streamlight.pipelines.journal import Journal, UnfinishedJob, load_arrays
 from streamlight.pipelines.progress import ProgressMeter
 
 from streamlight.config import Config
-from streamlight.engine import Pipeline, PipelineStats, Stage
+from streamlight.engine import Pipeline, PipelineStats, Stage, across
 from streamlight.enhance import Enhancer
 from streamlight.enhance.compare import compare_planes
 from streamlight.enhance.highlights import protect_highlights
 from streamlight.errors import MediaError
-from streamlight.media import EncoderPlan, EncodeSettings, Frame, SegmentWriter, Source, keeps_rotation, plan_encoder
+from streamlight.media import (
+    EncoderPlan,
+    EncodeSettings,
+    Frame,
+    SegmentWriter,
+    Source,
+    Surface,
+    keeps_rotation,
+    plan_encoder,
+    takes_device_frames,
+)
 from streamlight.media.frame import ChromaLayout
 
 
@@ -79,6 +90,7 @@ class SegmentRun:
         self._destination = destination
         self._pipeline: Pipeline | None = None
         self.media_seconds = 0.0
+        self._beside = config.model.highlights > 0.0 or config.output.compare
         # A container that cannot say "turn me" gets a turned picture.
         rotation = source.info.rotation
         self.quarter_turns = 0 if keeps_rotation(destination) else rotation // 90 % 4
@@ -99,8 +111,13 @@ class SegmentRun:
         """
         queue = self._config.run.queue_frames
         self._pipeline = Pipeline(
-            self._source.frames(),
-            [Stage("enhance", self._enhance, queue), Stage("encode", self._write, queue)],
+            self._decoded(),
+            [
+                *across(
+                    Stage("enhance", self._enhance, queue), self._enhancer.link, back=self._back, then=self._finish
+                ),
+                Stage("encode", self._write, queue),
+            ],
             stop=stop,
             arrival=lambda frame: cast(Frame, frame).arrival,
             source_name="decode",
@@ -115,19 +132,43 @@ class SegmentRun:
 
     def _enhance(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Enhance frame by frame; the last of each segment takes along the state to go on from."""
-        output = self._config.output
         state = self._enhancer.new_state()
         if self._job.checkpoint is not None:
             state = self._enhancer.restore(load_arrays(self._job.checkpoint))
         for frame in frames:
-            before = frame.planes
             self._enhancer([frame], [state])
-            protect_highlights(frame, before, amount=self._config.model.highlights)
-            if output.compare:
-                frame.planes = compare_planes(before, frame.planes, frame.color, layout=output.compare_layout)
-            turn_frame(frame, self.quarter_turns)
-            if (frame.index + 1) % output.segment_frames == 0:
+            if (frame.index + 1) % self._config.output.segment_frames == 0:
                 frame.notes["checkpoint"] = self._enhancer.snapshot(state)
+            yield frame
+
+    def _back(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """From the device to the host, unless the encoder is on the device and the host has nothing to do before."""
+        link = self._enhancer.link
+        first = next(frames, None)
+        if first is None or link is None:
+            return
+        on_host = self._beside or self.quarter_turns != 0
+        direct = not on_host and not link.device.index and takes_device_frames(self._plan(first))
+        yield from (link.pack if direct else link.download)(chain([first], frames))
+
+    def _finish(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """What is done with frames on the host, with the planes as they were decoded beside them."""
+        output = self._config.output
+        for frame in frames:
+            before = frame.notes.pop("before", None)
+            if before is not None:
+                protect_highlights(frame, before, amount=self._config.model.highlights)
+                if output.compare:
+                    frame.planes = compare_planes(before, frame.planes, frame.color, layout=output.compare_layout)
+            turn_frame(frame, self.quarter_turns)
+            yield frame
+
+    def _decoded(self) -> Iterator[Frame]:
+        """Frames of the source, with their planes once more where they are wanted beside the result."""
+        for frame in self._source.frames():
+            if self._beside:
+                surface = frame.planes if isinstance(frame.planes, Surface) else None
+                frame.notes["before"] = frame.planes if surface is None else surface.to_host()
             yield frame
 
     def _write(self, frames: Iterator[Frame]) -> Iterator[int]:

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
+from streamlight.pipelines.building import one_per_device
 from streamlight.pipelines.live_delivery import deliveries_for
 from streamlight.pipelines.live_detect import DetectWorker
 from streamlight.pipelines.live_lane import Lane
 from streamlight.pipelines.live_loop import LiveLoop, OnFrame
-from streamlight.pipelines.live_report import LiveReport, make_report
+from streamlight.pipelines.live_report import LiveReport, lowest_of, make_report
 from streamlight.pipelines.live_rungs import Rungs
 
 from streamlight.cameras import CameraEntry
@@ -59,7 +60,8 @@ def run_live(
         detector: Looks at the pictures, in place of the one that the configuration names; is not closed.
         sinks: Are told what it finds, in place of those of the configuration; are not closed.
         stop: Ends the run when set, from any thread or a signal handler. Recordings are closed so that they play.
-        on_frame: Called with the camera's name and every finished frame; must be quick.
+        on_frame: Called with the camera's name and every finished frame; must be quick. With several devices each has a
+            thread of its own that calls it.
         on_start: Called once with the running object, whose :meth:`LiveRun.status` can be asked from any thread.
 
     Returns:
@@ -105,9 +107,9 @@ class LiveRun:
         self._on_frame = on_frame
         self._lanes: list[Lane] = []
         self._detect: DetectWorker | None = None
-        self._loop: LiveLoop | None = None
+        self._loops: list[LiveLoop] = []
         self._own_sinks: tuple[EventSink, ...] = ()
-        self._ladder = Ladder(["starting"])
+        self._ladders = [Ladder(["starting"])]
         self.metrics_port: int | None = None
 
     def run(self, stop: threading.Event, *, on_start: Callable[[LiveRun], object] | None = None) -> LiveReport:
@@ -115,18 +117,27 @@ class LiveRun:
         begin, live = time.monotonic(), self._config.live
         limit = live.max_latency / 1000.0
         with ExitStack() as stack:
-            rungs = Rungs(self._config)
-            stack.callback(rungs.close)
-            rungs.warm_up()
-            self._ladder = Ladder(rungs.names, max_latency=limit, spare=1, on_change=_log_step)
+            on_each = []
+            for config in one_per_device(self._config)[: len(self._entries)]:
+                rungs = Rungs(config)
+                stack.callback(rungs.close)
+                rungs.warm_up()
+                on_each.append(rungs)
+            self._ladders = [Ladder(rungs.names, max_latency=limit, spare=1, on_change=_log_step) for rungs in on_each]
             self._detect = stack.enter_context(self._detection())
-            ready = threading.Event()
-            self._lanes = [self._lane(entry, ready, stack) for entry in self._entries]
-            self._loop = LiveLoop(
-                self._lanes, rungs, self._ladder, ready=ready, batch_wait=live.batch_wait / 1000.0, max_latency=limit,
-                detect=self._detect, draw=self._config.detect.draw,
-                highlights=self._config.model.highlights, on_frame=self._on_frame,
-            )  # fmt: skip
+            signals = [threading.Event() for _ in on_each]
+            self._lanes = [
+                self._lane(entry, signals[number % len(signals)], stack) for number, entry in enumerate(self._entries)
+            ]
+            self._loops = [
+                LiveLoop(
+                    self._lanes[number :: len(on_each)], rungs, self._ladders[number], ready=signals[number],
+                    batch_wait=live.batch_wait / 1000.0, max_latency=limit,
+                    detect=self._detect, draw=self._config.detect.draw,
+                    highlights=self._config.model.highlights, on_frame=self._on_frame,
+                )
+                for number, rungs in enumerate(on_each)
+            ]  # fmt: skip
             if live.metrics is not None:
                 server = StatusServer(self.status, port=live.metrics, host=live.metrics_host)
                 stack.callback(server.close)
@@ -136,33 +147,40 @@ class LiveRun:
             self._close()
             detection = None if self._detect is None else self._detect.to_json()
             return make_report(
-                self.status(), self._ladder, stopped=stopped, begin=begin, config=self._config, detection=detection
+                self.status(), self._ladders, stopped=stopped, begin=begin, config=self._config, detection=detection
             )
 
     def status(self) -> LiveStatus:
         """What is going on now; callable from any thread while it runs."""
         sinks = {} if self._detect is None else self._detect.to_json().get("sinks", {})
-        ladder = self._ladder
+        lowest = lowest_of(self._ladders)
         return LiveStatus(
             cameras=tuple(lane.status() for lane in self._lanes),
-            rung=ladder.name,
-            rung_index=ladder.rung,
-            steps_down=ladder.steps_down,
-            steps_up=ladder.steps_up,
-            beat=time.monotonic() if self._loop is None else self._loop.beat,
+            rung=lowest.name,
+            rung_index=lowest.rung,
+            steps_down=sum(ladder.steps_down for ladder in self._ladders),
+            steps_up=sum(ladder.steps_up for ladder in self._ladders),
+            beat=min((loop.beat for loop in self._loops), default=time.monotonic()),
             sinks=sinks,
         )
 
     def _turn(self, stop: threading.Event, on_start: Callable[[LiveRun], object] | None) -> bool:
         """Start the cameras and work; returns whether it was stopped from outside."""
-        assert self._loop is not None
         duration = self._config.live.duration
         for lane in self._lanes:
             lane.camera.start()
             log_event("camera-start", "connecting", camera=lane.name)
         if on_start is not None:
             on_start(self)
-        self._loop.run(stop, until=None if duration is None else time.monotonic() + float(duration))
+        until = None if duration is None else time.monotonic() + float(duration)
+        if len(self._loops) == 1:
+            self._loops[0].run(stop, until=until)
+            return stop.is_set()
+        broken = threading.Event()  # one device that fails ends the run, as the only one would
+        with ThreadPoolExecutor(len(self._loops), thread_name_prefix="streamlight-device") as pool:
+            running = [pool.submit(_run_loop, loop, stop, broken, until) for loop in self._loops]
+            for done in running:
+                done.result()
         return stop.is_set()
 
     def _lane(self, entry: CameraEntry, ready: threading.Event, stack: ExitStack) -> Lane:
@@ -201,7 +219,7 @@ class LiveRun:
             if detector is None:
                 assert settings.model is not None
                 detector = load_detector(
-                    settings.model, device=self._config.model.device, names=settings.names,
+                    settings.model, device=self._config.model.devices[0], names=settings.names,
                     threshold=settings.threshold, threads=1,
                 )  # fmt: skip
                 stack.callback(detector.close)
@@ -232,6 +250,26 @@ class LiveRun:
             self._detect.close(CLOSE_WITHIN / 2)
         for sink in self._own_sinks:
             sink.close(CLOSE_WITHIN / 2)
+
+
+def _run_loop(loop: LiveLoop, stop: threading.Event, broken: threading.Event, until: float | None) -> None:
+    """One device's loop among several."""
+    try:
+        loop.run(_Either(stop, broken), until=until)
+    except BaseException:
+        broken.set()
+        raise
+
+
+class _Either(threading.Event):
+    """Set as soon as one of two events is."""
+
+    def __init__(self, first: threading.Event, second: threading.Event) -> None:
+        super().__init__()
+        self._both = (first, second)
+
+    def is_set(self) -> bool:
+        return any(event.is_set() for event in self._both)
 
 
 def _log_file(event: CameraEvent) -> None:

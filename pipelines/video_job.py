@@ -109,7 +109,7 @@ class VideoJob:
             return
         check_destination(as_path(self._source), self._destination, overwrite=self._config.run.overwrite)
         self._report.frames["resumed"] = job.index + 1
-        settings = self._config.input
+        settings, link = self._config.input, self._enhancer.link
         with open_source(
             self._source,
             start=settings.start,
@@ -118,6 +118,9 @@ class VideoJob:
             tonemap=settings.tonemap,
             max_damaged=settings.max_damaged,
             threads=settings.decoder_threads,
+            hardware=settings.hardware_decode,
+            device=0 if link is None else link.device.index or 0,
+            surfaces=link is not None,
             resume=Position(job.index, job.segments[-1].last_pts) if job.segments else None,
         ) as source:
             meter = ProgressMeter(self._progress, source.info, start=settings.start, end=settings.end)
@@ -187,6 +190,8 @@ class VideoJob:
         done = job.index + 1
         report.frames |= {"in": report.frames["resumed"] + stats.frames, "out": done, "damaged": job.damaged}
         report.media_seconds = run.media_seconds
+        fallbacks = [*stats.fallbacks, *self._enhancer.fallbacks]
+        report.fallbacks += [text for text in fallbacks if text not in report.fallbacks]
         for field in dataclasses.fields(stats):
             value = getattr(stats, field.name)
             if isinstance(value, int) and value and field.name not in ("packets", "frames"):

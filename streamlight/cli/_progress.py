@@ -18,7 +18,7 @@ _PLAIN_INTERVAL = 10.0
 
 
 class ProgressDisplay:
-    """Shows how far a job is, on stderr.
+    """Shows how far jobs are, on stderr.
 
     Args:
         quiet: Show nothing.
@@ -32,7 +32,7 @@ class ProgressDisplay:
         self._last = time.monotonic()
         self._lock = threading.Lock()
         self._bar: Bar | None = None
-        self._task: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -58,7 +58,7 @@ class ProgressDisplay:
         with self._lock:
             if self._bar is not None:
                 self._bar.stop()
-                self._bar = self._task = None
+                self._bar, self._tasks = None, {}
 
     def _show_bar(self, name: str, moment: Progress) -> None:
         if self._bar is None:
@@ -69,12 +69,10 @@ class ProgressDisplay:
                 console=self._console,
                 transient=True,
             )
-            self._task = self._bar.add_task(name, total=None, details="")
             self._bar.start()
-        assert self._task is not None
-        self._bar.update(
-            self._task, description=name, total=moment.total, completed=moment.done, details=details(moment)
-        )
+        if name not in self._tasks:
+            self._tasks[name] = self._bar.add_task(name, total=None, details="")
+        self._bar.update(self._tasks[name], total=moment.total, completed=moment.done, details=details(moment))
 
 
 def details(moment: Progress) -> str:

@@ -76,6 +76,7 @@ class FakeEnhancer:
 
     def __init__(self, seconds: float = 0.0, *, bad: int = 0) -> None:
         self.seconds, self.bad = seconds, bad
+        self.fallbacks: list[str] = []
         self.calls: list[int] = []
         self.states: list[Any] = []
 
