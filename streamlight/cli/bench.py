@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from streamlight.evaluation.bench import BenchResult, ClipResult
+    from streamlight.evaluation.gpu_bench import GpuBench
     from streamlight.evaluation.live_bench import LiveBench
     from streamlight.evaluation.model_bench import ModelBench
 
 
 @click.group("bench", cls=DefaultGroup, default="video", no_args_is_help=False)
 def command() -> None:
-    """Measure on this machine: speed and memory, steadiness of the output, or live runs through faults and load."""
+    """Measure on this machine: speed and memory, a card, steadiness of the output, or live runs through faults."""
 
 
 @command.command("video")
@@ -82,6 +83,72 @@ def bench_models(
         command=shlex.join(["streamlight", *sys.argv[1:]]),
         progress=_console.say,
     )
+    _tell(result, json_target)
+
+
+@command.command("gpu")
+@click.argument("rows", nargs=-1, metavar="[ROW]...")
+@click.option("--device", default="cuda:0", show_default=True, help="Card to measure on; cpu rehearses without one.")
+@click.option("--dtype", default="bfloat16", show_default=True, help="Working precision.")
+@click.option("--repeat", default=5, show_default=True, help="Timed runs; the median counts.")
+@click.option("--frames", type=int, metavar="N", help="Frames of a timed run and of the pipeline. Default: 60 and 300.")
+@click.option("--cameras", default=16, show_default=True, help="Cameras in one call.")
+@click.option("--clip", "clips", multiple=True, metavar="FILE", help="Video to measure on too; may be repeated.")
+@click.option("--size", metavar="WxH", help="Size of synthetic frames instead of 1920x1080.")
+@click.option("--quick", is_flag=True, help="Small and short, to see that everything runs.")
+@click.option("--json", "json_target", is_flag=False, flag_value="-", metavar="FILE", help="As JSON ('-': to stdout).")
+@click.option("-o", "--output", metavar="PNG", help="Picture to write: who worked when in the pipeline.")
+@_console.common_options
+def bench_gpu(
+    rows: tuple[str, ...],
+    device: str,
+    dtype: str,
+    repeat: int,
+    frames: int | None,
+    cameras: int,
+    clips: tuple[str, ...],
+    size: str | None,
+    quick: bool,
+    json_target: str | None,
+    output: str | None,
+) -> None:
+    """Measure what a card reaches, and hold it against what it can do and against the goals.
+
+    ROW is llflow-small, llflow, glare, lldiffusion, tonenet, tonenet-cameras, parity or pipeline (default: all). Takes
+    some five minutes. What fails is told with its reason, and the rest goes on.
+    """
+    from streamlight.evaluation.charts import check_target, write_picture
+    from streamlight.evaluation.gpu_bench import bench_gpu
+    from streamlight.evaluation.gpu_plot import draw_spans
+    from streamlight.evaluation.model_bench import parse_size
+
+    _console.check_json_target(json_target)
+    _console.check_json_target(output, option="--output")
+    check_target(output, option="--output")
+
+    def keep(bench: GpuBench) -> None:
+        if json_target != "-":
+            _console.write_json(json_target, bench.to_dict())
+
+    names = {clip: PurePath(clip).name for clip in clips}
+    result = bench_gpu(
+        rows,
+        device=device,
+        dtype=dtype,
+        size=parse_size(size) if size else None,
+        frames=frames,
+        repeat=repeat,
+        cameras=cameras,
+        clips=clips,
+        quick=quick,
+        command=shlex.join(["streamlight", *(names.get(word, word) for word in sys.argv[1:])]),
+        progress=_console.say,
+        keep=keep,
+    )
+    picture = draw_spans(result) if output is not None else None
+    if output is not None and picture is not None:
+        write_picture(output, picture)
+        _console.say(f"{output} written")
     _tell(result, json_target)
 
 
@@ -193,7 +260,7 @@ def bench_live(
     _tell(result, json_target)
 
 
-def _tell(result: ModelBench | LiveBench, json_target: str | None) -> None:
+def _tell(result: ModelBench | LiveBench | GpuBench, json_target: str | None) -> None:
     _console.write_json(json_target, result.to_dict())
     if json_target != "-":
         for line in result.lines():

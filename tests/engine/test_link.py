@@ -3,7 +3,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -207,3 +207,25 @@ def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="in_flight"):
         Link(torch.device("cpu"), in_flight=0)
     assert isinstance(hardware_of(torch.device("cpu")), HostHardware)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_planes_for_an_encoder_on_the_device_lie_as_it_reads_them(kind: type) -> None:
+    hardware = LateHardware()
+    link = Link(torch.device("cpu"), hardware=hardware)
+    item = Item(DevicePlanes(torch.from_numpy(np.ascontiguousarray(x)) for x in picture(4, kind=kind).planes))
+    (packed,) = link.pack(iter([item]))
+    luma, chroma = packed.planes
+    shift = 0 if kind is np.uint8 else 6
+    y, u, v = (plane.astype(int) << shift for plane in picture(4, kind=kind).planes)
+    assert np.array_equal(luma.numpy(), y)
+    assert np.array_equal(chroma[..., 0].numpy(), u)
+    assert np.array_equal(chroma[..., 1].numpy(), v)
+    assert chroma.data_ptr() == luma.data_ptr() + luma.nbytes
+    assert hasattr(packed.notes["ready"], "wait")
+
+
+@dataclass
+class Item:
+    planes: Any
+    notes: dict[str, Any] = field(default_factory=dict)
