@@ -190,6 +190,7 @@ class VideoJob:
         done = job.index + 1
         report.frames |= {"in": report.frames["resumed"] + stats.frames, "out": done, "damaged": job.damaged}
         report.media_seconds = run.media_seconds
+        report.device = {} if self._enhancer.link is None else self._enhancer.link.account()
         fallbacks = [*stats.fallbacks, *self._enhancer.fallbacks]
         report.fallbacks += [text for text in fallbacks if text not in report.fallbacks]
         for field in dataclasses.fields(stats):

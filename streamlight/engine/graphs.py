@@ -13,10 +13,16 @@ from torch import Tensor
 Tensors = dict[str, Tensor]
 Work = Callable[[Tensors], Tensors]
 
+CAPACITY = 24
+"""Graphs that are kept: of one kind of frame for each number of cameras that come together, and some."""
+
 EAGER = 2
 """Calls before a graph is made: what a first call prepares (tables, kernels, choices of algorithms) is not captured."""
 
-_KNOWN: int = 256
+IDLE = 500
+"""Calls that a graph must not have been used for before another takes its place: making one stops the whole device."""
+
+_KNOWN = 256
 
 
 class Recording(Protocol):
@@ -31,22 +37,29 @@ Record = Callable[[Work, Tensors], tuple[Recording, Tensors]]
 """From a function and the memory that it is to read, to its recording and the memory that it writes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Graph:
     inputs: Tensors
     outputs: Tensors
     recording: Recording
+    used: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        return _nbytes(self.inputs) + _nbytes(self.outputs)
 
 
 class GraphCache:
     """Runs pure functions of tensors, as CUDA graphs where they have proved to repeat.
 
     The key is what the caller says plus name, shape, strides, type and device of every tensor. A function that cannot
-    be captured runs as it is, and :attr:`refused` says why. Outputs are copies: they stay valid.
+    be captured runs as it is, and :attr:`refused` says why. So does one for which there is no room: graphs that are in
+    use are not thrown out for others. Outputs are copies: they stay valid.
 
     Args:
         record: Captures; ``None`` where there are no graphs, and everything runs as it is.
-        capacity: Graphs that are kept; the one that was not used for longest goes first.
+        capacity: Graphs that are kept.
+        memory: Bytes that their inputs and outputs may take; None for any number.
 
     Attributes:
         refused: Reason by key, for functions that could not be captured.
@@ -54,13 +67,13 @@ class GraphCache:
         replayed: Calls that a graph answered.
     """
 
-    def __init__(
-        self, record: Callable[[Work, Tensors], tuple[Recording, Tensors]] | None, *, capacity: int = 8
-    ) -> None:
+    def __init__(self, record: Record | None, *, capacity: int = CAPACITY, memory: int | None = None) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {capacity = }")
         self._record = record
         self._capacity = capacity
+        self._memory = memory
+        self._calls = 0
         self._seen: Counter[Hashable] = Counter()
         self._graphs: OrderedDict[Hashable, _Graph] = OrderedDict()
         self.refused: dict[Hashable, str] = {}
@@ -78,6 +91,7 @@ class GraphCache:
         inputs = dict(inputs)
         if self._record is None:
             return work(inputs)
+        self._calls += 1
         full = (key, tuple(sorted((name, *_kind(tensor)) for name, tensor in inputs.items())))
         if full in self.refused:
             return work(inputs)
@@ -85,10 +99,11 @@ class GraphCache:
         if graph is None:
             if self._times_seen(full) <= EAGER:
                 return work(inputs)
-            graph = self._capture(full, work, inputs)
+            graph = self._capture(full, work, inputs) if self._makes_room(inputs) else None
             if graph is None:
                 return work(inputs)
         self._graphs.move_to_end(full)
+        graph.used = self._calls
         for name, tensor in inputs.items():
             graph.inputs[name].copy_(tensor)
         graph.recording.replay()
@@ -106,10 +121,21 @@ class GraphCache:
         self._seen[key] += 1
         return self._seen[key]
 
+    def _makes_room(self, inputs: Tensors) -> bool:
+        """Throw out graphs that nobody uses any more; whether there is room for another then."""
+        wanted = 2 * _nbytes(inputs)  # the outputs are hardly more
+        while self._graphs and (len(self._graphs) >= self._capacity or not self._fits(wanted)):
+            oldest = next(iter(self._graphs))
+            if self._calls - self._graphs[oldest].used < IDLE:
+                return False
+            del self._graphs[oldest]
+        return self._fits(wanted)
+
+    def _fits(self, wanted: int) -> bool:
+        return self._memory is None or wanted + sum(graph.nbytes for graph in self._graphs.values()) <= self._memory
+
     def _capture(self, key: Hashable, work: Work, inputs: Tensors) -> _Graph | None:
         assert self._record is not None
-        while len(self._graphs) >= self._capacity:
-            self._graphs.popitem(last=False)
         held = {name: tensor.clone() for name, tensor in inputs.items()}
         try:
             recording, outputs = self._record(work, held)
@@ -125,9 +151,12 @@ class GraphCache:
         return graph
 
 
-def graph_cache(device: torch.device, *, capacity: int = 8) -> GraphCache:
-    """A cache that captures on CUDA devices and nowhere else."""
-    return GraphCache(_CudaRecorder(device) if device.type == "cuda" else None, capacity=capacity)
+def graph_cache(device: torch.device, *, capacity: int = CAPACITY) -> GraphCache:
+    """A cache that captures on CUDA devices and nowhere else; its graphs hold a quarter of the memory at most."""
+    if device.type != "cuda":
+        return GraphCache(None, capacity=capacity)
+    memory = torch.cuda.get_device_properties(device).total_memory // 4
+    return GraphCache(_CudaRecorder(device), capacity=capacity, memory=memory)
 
 
 class _CudaRecorder:
@@ -146,6 +175,10 @@ class _CudaRecorder:
         with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
             outputs = work(dict(inputs))
         return graph, outputs
+
+
+def _nbytes(tensors: Tensors) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _kind(tensor: Tensor) -> tuple[object, ...]:

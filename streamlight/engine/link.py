@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
@@ -97,6 +97,9 @@ class Link:
 
     ``upload`` and ``download`` are stages for threads of their own; :meth:`to_device` and :meth:`to_host` do the same
     for one picture at a time. One thread at a time may upload, one compute, one download.
+
+    Page-locked memory is that of ``2 · in_flight + lent`` pictures at most. On the device there are as many pictures as
+    the queues between the stages hold, ``in_flight`` on their way down, and one in each stage.
 
     Args:
         device: Where to.
@@ -240,6 +243,14 @@ class Link:
         target = slot.view(value.dtype).view(value.shape)
         self._hardware.copy(value, target)
         return Told(target, self._compute.mark())
+
+    def account(self) -> dict[str, Any]:
+        """What went over the link so far, and the most memory of the device that was in use, where that is known."""
+        found: dict[str, Any] = {"device": str(self.device), **asdict(self.stats)}
+        if self.device.type == "cuda":
+            found["name"] = torch.cuda.get_device_name(self.device)
+            found["peak_memory_bytes"] = torch.cuda.max_memory_allocated(self.device)
+        return found
 
     def base_mark(self) -> Mark:
         """A mark of this moment, which the device has come to when this returns; spans are measured from it."""

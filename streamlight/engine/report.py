@@ -57,6 +57,9 @@ class Report:
         stages: Per stage ``name``, ``items_in``, ``items_out``, ``busy``, ``wait_in``, ``wait_out`` (seconds).
         latency: ``count``, ``p50``, ``p95``, ``p99``, ``max`` in seconds, from reading a frame's packet to handing
             the frame to the encoder.
+        device: What went over the link to a device: pictures and bytes ``up`` and ``down``, ``surfaces`` (decoded
+            there), ``copied_out`` (copied once more on the host), bytes ``pinned``, and the peak of its memory. Empty
+            where everything was done on the host.
         peak_memory_bytes: Largest resident size of this process so far.
         warnings: Everything worth knowing that did not stop the job.
         settings: The configuration in force.
@@ -80,6 +83,7 @@ class Report:
     fps: float = 0.0
     stages: list[dict[str, Any]] = field(default_factory=list)
     latency: dict[str, float] = field(default_factory=dict)
+    device: dict[str, Any] = field(default_factory=dict)
     peak_memory_bytes: int = 0
     warnings: list[Notice] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)

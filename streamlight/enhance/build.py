@@ -31,8 +31,8 @@ def build_enhancer(
 
     Args:
         model: Name or weights file, as :func:`streamlight.load` takes it, or a loaded model.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``. ``"auto"`` takes a card for models on RGB pictures, and
-            leaves those for small copies on the CPU, which is fast enough and gives every machine the same file.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``. ``"auto"`` takes a card for models on RGB pictures,
+            and leaves those for small copies on the CPU, which is fast enough and gives every machine the same file.
         mode: ``"guided"``: the model decides on a small copy. ``"direct"``: it sees every pixel, which models made for
             small copies do not. ``"auto"``: guided for those; for all others direct up to
             :attr:`EnhanceSettings.direct_limit` pixels a frame and guided above.

@@ -52,6 +52,8 @@ class Resident:
 
     def make_room(self) -> None:
         """Let go of what only makes things faster, after memory has run out."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # a graph must not be let go while it runs
         self.graphs.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from statistics import median
 from typing import Any, Final, cast
@@ -15,6 +16,7 @@ from streamlight.engine import DevicePlanes, GraphCache, Link, Pipeline, Stage, 
 from streamlight.engine.link import IN_FLIGHT
 from streamlight.enhance.base import Enhancer, EnhanceSettings
 from streamlight.enhance.build import build_enhancer
+from streamlight.enhance.transfer import FrameGeometry
 from streamlight.evaluation.gpu_ceilings import finish, measure_product
 from streamlight.evaluation.gpu_model import ModelCall, counted, recorded
 from streamlight.evaluation.gpu_parts import Parts
@@ -29,7 +31,7 @@ KEPT: Final = 8
 """Different frames that a row is measured on, over and over."""
 
 _WARM: Final = 48
-"""Calls by which the graph of a settled stream is made, if one can be: its memory grows for twenty frames."""
+"""Calls by which the graph of a settled stream is made, if one can be: its memory takes some frames to fill."""
 
 _EAGER: Final = 4
 _LIMIT: Final = 10.0
@@ -170,7 +172,10 @@ def measure_row(order: GpuOrder, parts: Parts) -> None:
     with parts.part("model and frames"):
         enhancer = build_row(row, device, order.dtype, quick=order.quick)
         frames = frames_of(order, 3 if order.quick else KEPT)
+        if row.full_chroma and not order.clip:
+            frames = [_full_chroma(frame) for frame in frames]
         notes |= {"picture": f"{frames[0].width}x{frames[0].height}", "model": enhancer.model.card.name}
+        notes["seen"] = _seen(row, frames[0], enhancer.settings.working_size)
         running = Running(enhancer, frames, cameras=order.cameras if row.batched else 1)
     if running is None:
         return
@@ -189,6 +194,22 @@ def measure_row(order: GpuOrder, parts: Parts) -> None:
     with parts.part("shares"):
         relate(figures)
     running.enhancer.close()
+
+
+def _full_chroma(frame: Frame) -> Frame:
+    """A 4:2:0 frame as 4:4:4, each chroma sample four times."""
+    luma, *chroma = frame.planes
+    height, width = luma.shape
+    full = (np.repeat(np.repeat(plane, 2, axis=0), 2, axis=1)[:height, :width] for plane in chroma)
+    return replace(frame, planes=(luma, *full), color=replace(frame.color, chroma="444"))
+
+
+def _seen(row: GpuRow, frame: Frame, working_size: int) -> str:
+    """Size of the picture that the model sees."""
+    if row.mode == "direct":
+        return f"{frame.width}x{frame.height}"
+    geometry = FrameGeometry.of(frame.width, frame.height, frame.color, long_side=working_size)
+    return f"{geometry.width}x{geometry.height}"
 
 
 def _without_graphs(order: GpuOrder, running: Running, figures: dict[str, float]) -> list[ModelCall]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -14,6 +12,7 @@ from torch import Tensor
 from streamlight.evaluation.gpu_measure import build_model
 from streamlight.evaluation.gpu_parts import Parts
 from streamlight.evaluation.gpu_rows import ROWS, GpuOrder
+from streamlight.models.precision import exact_float32
 
 
 def measure_parity(order: GpuOrder, parts: Parts) -> None:
@@ -26,9 +25,8 @@ def measure_parity(order: GpuOrder, parts: Parts) -> None:
         span = float(expected.max() - expected.min())
         if not math.isfinite(span) or span <= 0.0:
             raise ValueError(f"the CPU's picture has no range to compare with ({span})")
-        figures["parity_as_set"] = float(_apart(model, device, expected, latent).max()) / span
-        with _whole_float32():
-            apart = _apart(model, device, expected, latent)
+        exact_float32()
+        apart = _apart(model, device, expected, latent)
         figures["parity"] = float(apart.max()) / span
         figures["parity_share"] = float((apart > 1e-3 * span).float().mean())
 
@@ -47,18 +45,6 @@ def parity_picture(model: Any, latent: Tensor | None = None, device: str | torch
         drawn = torch.randn(prior.mean.shape, generator=generator)
         latent = prior.mean.cpu() + model.temperature * torch.as_tensor(prior.std).cpu() * drawn
     return model.decode(latent.to(device), condition).float().cpu(), latent
-
-
-@contextmanager
-def _whole_float32() -> Iterator[None]:
-    """Inside, products and convolutions in float32 round their factors to nothing shorter."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32
-    cudnn.allow_tf32 = matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 def _apart(model: Any, device: torch.device, expected: Tensor, latent: Tensor) -> Tensor:

@@ -28,6 +28,8 @@ class GpuRow:
         mode: ``"direct"`` or ``"guided"``.
         working_size: Long side of the small copy in guided mode.
         batched: Whether frames of many cameras go into one call.
+        full_chroma: Whether synthetic frames get chroma at full resolution: cells of the small copy are whole chroma
+            samples, and 1920x1080 in 4:2:0 has one of 480x270 for a working size of 640, in 4:4:4 one of 640x360.
         keywords: Settings of the model.
         title: In words.
     """
@@ -37,16 +39,23 @@ class GpuRow:
     mode: Mode
     working_size: int
     batched: bool = False
+    full_chroma: bool = False
     keywords: dict[str, Any] = field(default_factory=dict)
     title: str = ""
 
 
 ROWS: Final[dict[str, GpuRow]] = {
     "llflow-small": GpuRow("llflow", "LOL_smallNet", "direct", 640, title="every pixel"),
-    "llflow": GpuRow("llflow", "LOL-pc", "guided", 640, title="guided, 640"),
-    "glare": GpuRow("glare", "LOL, LOL-v2-real (net_G)", "guided", 640, title="guided, 640"),
+    "llflow": GpuRow("llflow", "LOL-pc", "guided", 640, full_chroma=True, title="guided, 640"),
+    "glare": GpuRow("glare", "LOL, LOL-v2-real (net_G)", "guided", 640, full_chroma=True, title="guided, 640"),
     "lldiffusion": GpuRow(
-        "lldiffusion", "deg-unet-lol", "guided", 640, keywords={"warm_steps": 4}, title="guided, 640, 4 warm steps"
+        "lldiffusion",
+        "deg-unet-lol",
+        "guided",
+        640,
+        full_chroma=True,
+        keywords={"warm_steps": 4},
+        title="guided, 640, 4 warm steps",
     ),
     "tonenet": GpuRow("tonenet", "", "guided", 480, title="one camera"),
     "tonenet-cameras": GpuRow("tonenet", "", "guided", 480, batched=True, title="many cameras in one call"),
@@ -142,9 +151,8 @@ FIGURES: Final[dict[str, str]] = {
     "memory_eager": "peak bytes of tensors on the device without graphs",
     "graphs_captured": "graphs made",
     "graphs_replayed": "calls that a graph answered",
-    "parity": "largest difference to the CPU over the range of its result, float32 throughout",
-    "parity_as_set": "the same as torch is set by itself, which may round convolutions to TF32",
-    "parity_share": "share of values that differ by more than 0.001 of the range, float32 throughout",
+    "parity": "largest difference to the CPU over the range of its result, in float32",
+    "parity_share": "share of values that differ by more than 0.001 of the range, in float32",
     "decode_fps": "frames a second, decoding alone",
     "enhance_fps": "frames a second, enhancing alone, from host memory and back to it",
     "encode_fps": "frames a second, encoding alone",

@@ -61,7 +61,6 @@ _PIPELINE: Final[tuple[Column, ...]] = (
 _PARITY: Final[tuple[Column, ...]] = (
     ("float32", "parity", lambda value: f"{value:.1e}"),
     ("share > 0.001", "parity_share", lambda value: f"{value:.1e}"),
-    ("as torch is set", "parity_as_set", lambda value: f"{value:.1e}"),
 )
 
 
@@ -111,6 +110,8 @@ def _picture(rows: Iterable[GpuResult]) -> str:
 
 def _row_name(result: GpuResult) -> str:
     title = ROWS[result.row].title if result.case == "row" else ""
+    if seen := result.sample.notes.get("seen"):
+        title = f"{title}, model sees {seen}"
     clip = "" if result.clip == "synthetic" else result.clip
     return ", ".join(word for word in (result.row, title, clip) if word)
 

@@ -63,13 +63,35 @@ def test_keys_hold_all_that_decides() -> None:
     assert cache.captured == 8
 
 
-def test_the_oldest_graph_goes() -> None:
+def test_a_graph_that_nobody_uses_any_more_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamlight.engine.graphs.IDLE", 10)
     cache = GraphCache(record, capacity=2)
-    for size in (1, 2, 3, 1):
-        for _ in range(EAGER + 2):
+    for size in (1, 2):
+        for _ in range(EAGER + 1):
             cache("double", double, x(1.0, size))
-    assert cache.captured == 4
+    for _ in range(20):
+        assert cache("double", double, x(1.0, 2))["y"].tolist() == [2.0, 2.0]
+        assert cache("double", double, x(3.0, 3))["y"].tolist() == [6.0] * 3
+    assert cache.captured == 3
     assert len(cache._graphs) == 2
+
+
+def test_graphs_in_use_are_not_thrown_out_for_others() -> None:
+    cache = GraphCache(record, capacity=2)
+    for _ in range(50):
+        for size in (1, 2, 3, 4):
+            assert cache("double", double, x(1.0, size))["y"].tolist() == [2.0] * size
+    assert cache.captured == 2
+    assert cache.replayed == 2 * (50 - EAGER)
+
+
+def test_memory_of_graphs_has_a_bound() -> None:
+    cache = GraphCache(record, memory=1000)
+    for _ in range(10):
+        cache("double", double, x(1.0, 100))  # 400 bytes in, as many out
+        cache("other", double, x(1.0, 100))
+    assert cache.captured == 1
+    assert cache.refused == {}
 
 
 def test_what_cannot_be_captured_runs_as_it_is_and_says_why() -> None:

@@ -142,7 +142,7 @@ def test_the_writer_waits_until_planes_are_complete() -> None:
         late[0].copy_(y)
         late[1].copy_(uv)
 
-    given = dataclasses.replace(frame, planes=late, notes={"ready": SimpleNamespace(synchronize=complete)})  # type: ignore[arg-type]
+    given = dataclasses.replace(frame, planes=late, notes={"ready": SimpleNamespace(wait=complete)})  # type: ignore[arg-type]
     assert [bytes(plane) for plane in FramePacker(plan).pack(given).planes] == expected
     assert given.notes == {}
 

@@ -70,6 +70,9 @@ def test_the_file_is_that_of_the_host(options, clip, tmp_path, monkeypatch):
     assert [stage["name"] for stage in report.stages] == ["decode", "upload", "enhance", "download", "encode"]
     assert [stage["items_out"] for stage in report.stages] == [24] * 5
     assert report.frames == host.frames
+    assert (report.device["up"], report.device["down"], report.device["copied_out"]) == (24, 24, 0)
+    assert 0 < report.device["pinned"] <= 14 * 1.5 * 128 * 96 * 1.1
+    assert host.device == {}
     assert video_times(tmp_path / "device.mkv") == video_times(tmp_path / "host.mkv")
     assert close(tmp_path / "device.mkv", tmp_path / "host.mkv")
 

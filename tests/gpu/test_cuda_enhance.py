@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from streamlight.engine import GraphCache
 from streamlight.enhance import EnhanceSettings, build_enhancer
 from streamlight.enhance.direct import DirectEnhancer
 from streamlight.enhance.guided import GuidedEnhancer
+from streamlight.models.precision import exact_float32
 from tests.enhance.test_halves import MODELS
 from tests.enhance.test_on_card import CASES, differences, frame, make, results
 
@@ -20,6 +22,7 @@ pytestmark = [
 ]
 CUDA = torch.device("cuda", 0)
 SETTINGS = EnhanceSettings(workers=1, working_size=160, stability=0.0)
+exact_float32()
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
@@ -43,11 +46,13 @@ def test_frames_on_the_device_wait_for_nothing(name: str) -> None:
     if hasattr(enhancer.model, "to"):
         enhancer.model.to("cuda")
     assert enhancer.link is not None
+    assert enhancer.resident is not None
+    enhancer.resident.graphs = GraphCache(None)  # a graph asks for nothing that could wait
     state = enhancer.new_state()
-    for index in range(26):
+    for index in range(10):
         one = frame(index, size=(480, 272))
         one.planes = enhancer.link.to_device(one.planes)
-        torch.cuda.set_sync_debug_mode("error" if 5 < index < 20 else "default")  # not while graphs are captured
+        torch.cuda.set_sync_debug_mode("error" if index > 3 else "default")
         try:
             enhancer([one], [state])
         finally:
