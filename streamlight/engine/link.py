@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from streamlight.engine.pipeline import Stage, StageFunction
-from streamlight.engine.streams import Hardware, Lane, Mark, hardware_of
+from streamlight.engine.streams import Hardware, Lane, Mark, faults_of, hardware_of
 from streamlight.engine.timeline import Timeline
 
 IN_FLIGHT = 3
@@ -30,6 +30,7 @@ LENT = 8
 """Pictures whose consumers may hold on to the memory that they were downloaded to."""
 
 _ALIGNMENT = 256
+_PICTURES = "pictures on their way"
 
 
 class HasPlanes(Protocol):
@@ -114,6 +115,7 @@ class Link:
 
     Raises:
         ValueError: ``in_flight`` is below 1 or ``lent`` negative.
+        DeviceError: From all that moves pictures: the device has failed, or has no memory for them.
     """
 
     def __init__(
@@ -164,7 +166,7 @@ class Link:
         """
         for item in items:
             planes: DevicePlanes = item.planes
-            with self._down.running(), self._noted("pack", self._down):
+            with faults_of(self.device, memory=_PICTURES), self._down.running(), self._noted("pack", self._down):
                 self._down.after(planes.mark)
                 item.planes = _semi_planar(planes)
                 for plane in planes:
@@ -190,7 +192,7 @@ class Link:
         for plane, (offset, count) in zip(planes, sizes, strict=True):
             target = host[offset : offset + count].view(plane.dtype).reshape(plane.shape)
             np.copyto(target, plane)
-        with self._up.running(), self._noted("upload", self._up):
+        with faults_of(self.device, memory=_PICTURES), self._up.running(), self._noted("upload", self._up):
             whole = torch.empty(total, dtype=torch.uint8, device=self.device)
             self._hardware.copy(slot.memory[:total], whole)
             slot.mark = self._up.mark()
@@ -263,7 +265,7 @@ class Link:
 
     def _take_surface(self, surface: Any) -> DevicePlanes:
         """Planes of a decoder's surface, copied on the device: its pool is small, and it is wanted back soon."""
-        with self._up.running(), self._noted("take in", self._up):
+        with faults_of(self.device, memory=_PICTURES), self._up.running(), self._noted("take in", self._up):
             self._up.after(self._hardware.foreign())
             tensors = [_planar(part, surface.shift) for part in _parts(surface)]
             mark = self._up.mark()
@@ -286,7 +288,7 @@ class Link:
         slot = self._receiving.slot(total)
         received = _Received(slot, [(offset, *shape) for (offset, _), shape in zip(places, shapes, strict=True)])
         try:
-            with self._down.running():
+            with faults_of(self.device, memory=_PICTURES), self._down.running():
                 self._down.after(planes.mark)
                 with self._noted("download", self._down):
                     for plane, (offset, count) in zip(planes, places, strict=True):

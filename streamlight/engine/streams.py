@@ -14,6 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from streamlight.errors import DeviceError
+
 
 class Mark(Protocol):
     """A point in the work of a lane."""
@@ -80,6 +82,30 @@ class Hardware(Protocol):
 def hardware_of(device: torch.device) -> Hardware:
     """What drives a device."""
     return CudaHardware(device) if device.type == "cuda" else HostHardware(device)
+
+
+@contextmanager
+def faults_of(device: torch.device, *, memory: str = "") -> Iterator[None]:
+    """Say what a fault of a device means: work done inside, or work that was asked for before, has failed.
+
+    Args:
+        device: The device.
+        memory: What there was no memory for, in words; empty to leave running out of memory to the caller.
+
+    Raises:
+        DeviceError: In place of what torch raises.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        if not memory:
+            raise
+        raise DeviceError(f"{device} has no memory left for {memory}; free some, or use a smaller model") from error
+    except torch.AcceleratorError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise DeviceError(
+            f"{device} failed ({reason}); nothing works on it until the process is started anew"
+        ) from error
 
 
 class HostMark:
@@ -154,16 +180,19 @@ class CudaMark:
     """
 
     def __init__(self, stream: torch.cuda.Stream) -> None:
+        self._device = stream.device
         self.event = torch.cuda.Event(enable_timing=True)
         self.event.record(stream)
 
     def wait(self) -> None:
         """See :meth:`Mark.wait`."""
-        self.event.synchronize()
+        with faults_of(self._device):
+            self.event.synchronize()
 
     def done(self) -> bool:
         """See :meth:`Mark.done`."""
-        return self.event.query()
+        with faults_of(self._device):
+            return self.event.query()
 
     def since(self, earlier: Mark) -> float:
         """See :meth:`Mark.since`."""

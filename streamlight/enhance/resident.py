@@ -12,6 +12,7 @@ from torch import Tensor
 
 from streamlight.engine.graphs import Tensors, graph_cache
 from streamlight.engine.link import DevicePlanes, Link, Told
+from streamlight.engine.streams import faults_of
 from streamlight.media.frame import Frame
 from streamlight.temporal import StreamState
 
@@ -81,9 +82,13 @@ class Resident:
             seconds: Since the frames before.
             work: What to do with them.
             key: All that decides what ``work`` does, besides shapes and types.
+
+        Raises:
+            torch.OutOfMemoryError: The device's memory does not suffice; nothing has changed but what was filtered.
+            DeviceError: The device has failed.
         """
         there = [self.link.to_device(frame.planes) for frame in frames]
-        with self.link.computing(*there):
+        with faults_of(self.device), self.link.computing(*there):
             for state in states:
                 self.bring(state)
                 self._heed_cuts(state)

@@ -13,6 +13,7 @@ from streamlight.engine import Pipeline, Stage
 from streamlight.engine.link import DevicePlanes, Link
 from streamlight.engine.streams import HostHardware, hardware_of
 from streamlight.engine.timeline import Timeline
+from streamlight.errors import DeviceError
 from tests.engine.late import LateHardware
 
 
@@ -227,3 +228,31 @@ def test_planes_for_an_encoder_on_the_device_lie_as_it_reads_them(kind: type) ->
 class Item:
     planes: Any
     notes: dict[str, Any] = field(default_factory=dict)
+
+
+class Broken(LateHardware):
+    """Raises what a card raises when something is copied."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def copy(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "has no memory left for pictures on their way"),
+        (torch.AcceleratorError("CUDA error: unspecified launch failure\nhint"), r"failed \(CUDA error: unspec.* fail"),
+    ],
+)
+def test_faults_of_a_device_are_told_as_such(error: Exception, says: str) -> None:
+    link = Link(torch.device("cpu"), in_flight=1, lent=0, hardware=Broken(error))
+    for _ in range(3):  # no slot is lost by it
+        with pytest.raises(DeviceError, match=says) as caught:
+            link.to_device(picture(0).planes)
+        assert caught.value.__cause__ is error
+        with pytest.raises(DeviceError, match=says):
+            link.to_host(DevicePlanes((torch.zeros(4, 4, dtype=torch.uint8),)))

@@ -289,3 +289,15 @@ def test_out_of_memory_whole_frames_become_small_copies(sim):
     assert enhancer.fallbacks == [f"frames of 96x96 do not fit into the memory of {sim.device} as a whole: guided"]
     assert enhancer.chosen(64, 64) is direct
     assert enhancer.link is direct.link is guided.link
+
+
+def test_a_card_that_fails_is_no_mistake_of_the_program(sim):
+    model = on_card(MODELS["tonenet"](), sim)
+
+    def broken(*_, **__):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    model.prior = broken  # type: ignore[method-assign]
+    enhancer = make("guided", model, SETTINGS, sim.device)
+    with sim.allowed(), pytest.raises(DeviceError, match="until the process is started anew"):
+        results(enhancer, [frame(0)])
