@@ -181,7 +181,8 @@ class CudaMark:
 
     def __init__(self, stream: torch.cuda.Stream) -> None:
         self._device = stream.device
-        self.event = torch.cuda.Event(enable_timing=True)
+        # Blocking: a thread that waits sleeps, instead of taking a core away from decoder and encoder.
+        self.event = torch.cuda.Event(enable_timing=True, blocking=True)
         self.event.record(stream)
 
     def wait(self) -> None:
