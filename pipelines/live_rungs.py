@@ -16,6 +16,9 @@ _SIZES = (Fraction(2, 3), Fraction(1, 2))
 _SMALLEST = 128
 _INTERVALS = (4, 8, 16)
 UNTOUCHED = "untouched"
+_USUAL = (1920, 1080)
+_UNTIL_GRAPHS = 6
+"""Frames after which a stream has settled and its work has repeated often enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +90,28 @@ class Rungs:
         return [rung.name for rung in self.rungs]
 
     def warm_up(self) -> None:
-        """Let every kind of enhancer work on a small dark picture: compiling must not cost live frames."""
+        """Let every kind of enhancer work on dark pictures: compiling must not cost live frames.
+
+        On a host small ones do. On a card kernels are made for a working size, and graphs for a size of frame: there
+        every rung gets frames of the usual size, until a graph can have been made.
+        """
         done = set()
         for rung in self.rungs:
-            kind = (rung.family, type(rung.enhancer))
-            if rung.enhancer is None or kind in done:
+            enhancer = rung.enhancer
+            if enhancer is None:
+                continue
+            on_card = enhancer.link is not None
+            kind = (rung.family, type(enhancer), enhancer.settings.working_size if on_card else None)
+            if kind in done:
                 continue
             done.add(kind)
-            state = rung.enhancer.new_state()
-            large = rung.enhancer.model.card.color == "rgb"
-            for number in range(1 if large else 2):
-                rung.enhancer([_dark_frame(number, *((96, 64) if large else (320, 192)))], [state])
+            state = enhancer.new_state()
+            large = enhancer.model.card.color == "rgb"
+            size, count = ((96, 64), 1) if large else ((320, 192), 2)
+            if on_card:
+                size, count = _USUAL, _UNTIL_GRAPHS
+            for number in range(count):
+                enhancer([_dark_frame(number, *size)], [state])
 
     def close(self) -> None:
         """Release every enhancer."""

@@ -13,11 +13,11 @@ import av
 import numpy as np
 import pytest
 import torch
-from streamlight.pipelines import offline, segment_run
+from streamlight.pipelines import live_rungs, offline, segment_run
 from streamlight.pipelines.building import enhancer_for
 
 from streamlight import enhance_video
-from streamlight.config import Config
+from streamlight.config import Config, load_config
 from streamlight.enhance import Enhancer
 from streamlight.enhance.resident import Resident
 from streamlight.temporal import StreamState
@@ -126,3 +126,21 @@ def test_what_works_otherwise_than_it_should_is_in_the_report(clip, tmp_path, mo
     monkeypatch.setattr(offline, "enhancer_for", stepped_down)
     report = enhance_video(clip, tmp_path / "out.mkv", **SETTINGS)
     assert report.fallbacks == ["working size 480 does not fit"]
+
+
+def test_a_card_is_warmed_up_at_every_working_size_and_a_usual_size_of_frame(monkeypatch):
+    monkeypatch.setattr(live_rungs, "enhancer_for", on_device)
+    monkeypatch.setattr(live_rungs, "_USUAL", (480, 272))
+    seen = []
+    run = OnProcessor.run
+
+    def watched(resident, frames, states, seconds, work, *, key):
+        seen.append((frames[0].width, frames[0].height, key[0].working_size))
+        run(resident, frames, states, seconds, work, key=key)
+
+    monkeypatch.setattr(OnProcessor, "run", watched)
+    rungs = live_rungs.Rungs(load_config(values={"model": "retinex", "workers": 1, "working_size": 240}))
+    rungs.warm_up()
+    rungs.close()
+    assert sorted(set(seen)) == [(480, 272, 160), (480, 272, 240)]
+    assert len(seen) == 2 * live_rungs._UNTIL_GRAPHS
