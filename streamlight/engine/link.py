@@ -7,12 +7,10 @@ has a bound in every place: the rings do not grow in number, and queues between 
 
 from __future__ import annotations
 
-import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -20,6 +18,7 @@ import torch
 from torch import Tensor
 
 from streamlight.engine.pipeline import Stage, StageFunction
+from streamlight.engine.rings import NUMPY_TYPES, TORCH_TYPES, LinkStats, Received, ReceiveRing, SendRing, layout_of
 from streamlight.engine.streams import Hardware, Lane, Mark, faults_of, hardware_of
 from streamlight.engine.timeline import Timeline
 
@@ -29,7 +28,6 @@ IN_FLIGHT = 3
 LENT = 8
 """Pictures whose consumers may hold on to the memory that they were downloaded to."""
 
-_ALIGNMENT = 256
 _PICTURES = "pictures on their way"
 
 
@@ -70,29 +68,6 @@ class Told:
     mark: Mark
 
 
-@dataclass(slots=True)
-class LinkStats:
-    """What went over a link.
-
-    Attributes:
-        up: Pictures uploaded.
-        down: Pictures downloaded.
-        bytes_up: Their bytes.
-        bytes_down: Likewise.
-        surfaces: Pictures that were on the device already, from a decoder there.
-        copied_out: Downloaded pictures that were copied once more, because consumers held on to too many.
-        pinned: Bytes of host memory in the rings.
-    """
-
-    up: int = 0
-    down: int = 0
-    bytes_up: int = 0
-    bytes_down: int = 0
-    surfaces: int = 0
-    copied_out: int = 0
-    pinned: int = 0
-
-
 class Link:
     """Moves planes between the host and one device.
 
@@ -129,8 +104,8 @@ class Link:
         self.timeline: Timeline | None = None
         self._hardware = hardware or hardware_of(device)
         self._up, self._compute, self._down = (self._hardware.lane() for _ in range(3))
-        self._sending = _SendRing(self._hardware, in_flight, self.stats)
-        self._receiving = _ReceiveRing(self._hardware, in_flight, lent, self.stats)
+        self._sending = SendRing(self._hardware, in_flight, self.stats)
+        self._receiving = ReceiveRing(self._hardware, in_flight, lent, self.stats)
         self._surfaces: deque[tuple[Any, Mark]] = deque()
 
     def upload(self, items: Iterator[T]) -> Iterator[T]:
@@ -145,7 +120,7 @@ class Link:
 
     def download(self, items: Iterator[T]) -> Iterator[T]:
         """Stage: planes on the device become planes on the host, the copy of one beside the wait for the one before."""
-        waiting: deque[tuple[T, _Received | None]] = deque()
+        waiting: deque[tuple[T, Received | None]] = deque()
         try:
             for item in items:
                 waiting.append((item, self._start(item.planes)))
@@ -186,7 +161,7 @@ class Link:
             return planes
         if not isinstance(planes, tuple):
             return self._take_surface(planes)
-        sizes, total = _layout([(plane.shape, plane.dtype) for plane in planes])
+        sizes, total = layout_of([(plane.shape, plane.dtype) for plane in planes])
         slot = self._sending.slot(total)
         host = slot.memory.numpy()
         for plane, (offset, count) in zip(planes, sizes, strict=True):
@@ -199,7 +174,7 @@ class Link:
         self.stats.up += 1
         self.stats.bytes_up += total
         tensors = (
-            whole[offset : offset + count].view(_TYPES[plane.dtype]).view(plane.shape)
+            whole[offset : offset + count].view(TORCH_TYPES[plane.dtype]).view(plane.shape)
             for plane, (offset, count) in zip(planes, sizes, strict=True)
         )
         return DevicePlanes(tensors, slot.mark)
@@ -207,7 +182,7 @@ class Link:
     def to_host(self, *pictures: DevicePlanes) -> list[tuple[np.ndarray, ...]]:
         """Planes of pictures on the host; waits for them."""
         found: list[tuple[np.ndarray, ...]] = []
-        waiting: deque[_Received] = deque()
+        waiting: deque[Received] = deque()
         for planes in pictures:
             waiting.append(self._receive(planes))
             if len(waiting) >= self.in_flight:
@@ -279,14 +254,14 @@ class Link:
             self._surfaces[0][1].wait()
             self._surfaces.popleft()
 
-    def _start(self, planes: Any) -> _Received | None:
+    def _start(self, planes: Any) -> Received | None:
         return self._receive(planes) if isinstance(planes, DevicePlanes) else None
 
-    def _receive(self, planes: DevicePlanes) -> _Received:
-        shapes = [(tuple(plane.shape), _NUMPY[plane.dtype]) for plane in planes]
-        places, total = _layout(shapes)
+    def _receive(self, planes: DevicePlanes) -> Received:
+        shapes = [(tuple(plane.shape), NUMPY_TYPES[plane.dtype]) for plane in planes]
+        places, total = layout_of(shapes)
         slot = self._receiving.slot(total)
-        received = _Received(slot, [(offset, *shape) for (offset, _), shape in zip(places, shapes, strict=True)])
+        received = Received(slot, [(offset, *shape) for (offset, _), shape in zip(places, shapes, strict=True)])
         try:
             with faults_of(self.device, memory=_PICTURES), self._down.running():
                 self._down.after(planes.mark)
@@ -303,7 +278,7 @@ class Link:
         self.stats.bytes_down += total
         return received
 
-    def _finish(self, waiting: deque[tuple[T, _Received | None]]) -> T:
+    def _finish(self, waiting: deque[tuple[T, Received | None]]) -> T:
         item, received = waiting[0]
         if received is not None:
             item.planes = self._receiving.finish(received)
@@ -339,117 +314,6 @@ def across(
 
 def _chained(first: StageFunction, then: StageFunction | None) -> StageFunction:
     return first if then is None else lambda items: then(first(items))
-
-
-@dataclass(slots=True, eq=False)
-class _Slot:
-    """A piece of host memory, and the mark behind which the last copy from or to it is done."""
-
-    memory: Tensor
-    mark: Mark | None = None
-
-
-@dataclass(slots=True)
-class _Received:
-    """A picture on its way down: its slot, and offset, shape and type of each plane in it."""
-
-    slot: _Slot
-    planes: list[tuple[int, tuple[int, ...], np.dtype[Any]]]
-
-
-class _SendRing:
-    """Slots in turn; one is written anew when its last copy is done."""
-
-    def __init__(self, hardware: Hardware, count: int, stats: LinkStats) -> None:
-        self._hardware = hardware
-        self._slots = deque(_Slot(torch.empty(0, dtype=torch.uint8)) for _ in range(count))
-        self._stats = stats
-
-    def slot(self, size: int) -> _Slot:
-        slot = self._slots[0]
-        self._slots.rotate(-1)
-        if slot.mark is not None:
-            slot.mark.wait()
-        _fit(slot, size, self._hardware, self._stats)
-        return slot
-
-
-class _ReceiveRing:
-    """Slots that consumers may hold on to; they come back when nobody refers to their pictures any more.
-
-    A consumer that keeps pictures for good costs a copy of each, never memory of the ring and never a standstill.
-    """
-
-    def __init__(self, hardware: Hardware, in_flight: int, lent: int, stats: LinkStats) -> None:
-        self._hardware = hardware
-        self._stats = stats
-        # SimpleQueue.put may be called from a finaliser, also one that interrupts a get.
-        self._free: SimpleQueue[_Slot] = SimpleQueue()
-        self._permits: SimpleQueue[None] = SimpleQueue()
-        for _ in range(in_flight + lent):
-            self._free.put(_Slot(torch.empty(0, dtype=torch.uint8)))
-        for _ in range(lent):
-            self._permits.put(None)
-
-    def slot(self, size: int) -> _Slot:
-        slot = self._free.get()  # never waits long: beyond those that are lent there are as many as are under way
-        _fit(slot, size, self._hardware, self._stats)
-        return slot
-
-    def finish(self, received: _Received) -> tuple[np.ndarray, ...]:
-        """The planes, once they have arrived."""
-        slot = received.slot
-        assert slot.mark is not None
-        slot.mark.wait()
-        whole = slot.memory.numpy()
-        planes = tuple(
-            whole[offset : offset + _bytes(shape, dtype)].view(dtype).reshape(shape)
-            for offset, shape, dtype in received.planes
-        )
-        if self._permits.empty():
-            self._stats.copied_out += 1
-            planes = tuple(plane.copy() for plane in planes)
-            self._free.put(slot)
-            return planes
-        self._permits.get()
-        # NumPy's views refer to the array that refers to the memory, so that one's end is the end of them all.
-        weakref.finalize(whole, self._give_back, slot).atexit = False
-        return planes
-
-    def drop(self, received: _Received | None) -> None:
-        """Have the slot of a picture back that nobody wants any more."""
-        if received is not None:
-            if received.slot.mark is not None:
-                received.slot.mark.wait()
-            self._free.put(received.slot)
-
-    def _give_back(self, slot: _Slot) -> None:
-        self._free.put(slot)
-        self._permits.put(None)
-
-
-def _fit(slot: _Slot, size: int, hardware: Hardware, stats: LinkStats) -> None:
-    if slot.memory.numel() < size:
-        stats.pinned += size - slot.memory.numel()
-        slot.memory = hardware.host_memory(size)
-
-
-_TYPES: dict[np.dtype[Any], torch.dtype] = {np.dtype(np.uint8): torch.uint8, np.dtype(np.uint16): torch.uint16}
-_NUMPY: dict[torch.dtype, np.dtype[Any]] = {kind: plain for plain, kind in _TYPES.items()}
-
-
-def _bytes(shape: Sequence[int], dtype: np.dtype[Any]) -> int:
-    return int(np.prod(shape)) * dtype.itemsize
-
-
-def _layout(planes: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> tuple[list[tuple[int, int]], int]:
-    """Offset and size of each plane in one piece of memory, and the size of the whole, in bytes."""
-    places, offset = [], 0
-    for shape, dtype in planes:
-        count = _bytes(shape, dtype)
-        places.append((offset, count))
-        offset += -(-count // _ALIGNMENT) * _ALIGNMENT
-    return places, offset
 
 
 def _parts(surface: Any) -> list[Tensor]:
