@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -235,8 +235,8 @@ class Link:
         mark.wait()
         return mark
 
-    def _noted(self, name: str, lane: Lane) -> Any:
-        return _no_note() if self.timeline is None else self.timeline.on_device(name, lane)
+    def _noted(self, name: str, lane: Lane) -> AbstractContextManager[None]:
+        return nullcontext() if self.timeline is None else self.timeline.on_device(name, lane)
 
     def _take_surface(self, surface: Any) -> DevicePlanes:
         """Planes of a decoder's surface, copied on the device: its pool is small, and it is wanted back soon."""
@@ -284,11 +284,6 @@ class Link:
             item.planes = self._receiving.finish(received)
         waiting.popleft()
         return item
-
-
-@contextmanager
-def _no_note() -> Iterator[None]:
-    yield
 
 
 def across(

@@ -126,8 +126,7 @@ class Enhancer(ABC):
 
     def snapshot(self, state: StreamState) -> dict[str, np.ndarray]:
         """A copy of the state as arrays; :meth:`restore` continues from it bit-exactly."""
-        with nullcontext() if self.resident is None else self.resident.working():
-            return state.to_arrays()
+        return state.to_arrays() if self.resident is None else self.resident.to_arrays(state)
 
     def restore(self, arrays: dict[str, np.ndarray]) -> StreamState:
         """The state that :meth:`snapshot` saved."""

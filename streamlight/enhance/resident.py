@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,12 +27,16 @@ Works on the states' tensors alone: what else is in a state is the host's, and i
 """
 
 
+_BEHIND = 1
+"""Newest frames whose cuts are not waited for: the host is asking for the next while the device works on those."""
+
+
 @dataclass(slots=True)
 class _Cuts:
-    """Cuts of a stream that the host knows of, and a newer count on its way."""
+    """Cuts of a stream that the host knows of, and the counts of later frames on their way."""
 
-    known: int = 0
-    told: Told | None = None
+    known: int
+    told: deque[Told] = field(default_factory=deque)
 
 
 class Resident:
@@ -58,6 +64,12 @@ class Resident:
         self.graphs.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def to_arrays(self, state: StreamState) -> dict[str, np.ndarray]:
+        """A copy of a state, in which every cut is heeded; what goes on from it does the same as what goes on here."""
+        with self.working():
+            self._heed_cuts(state, behind=0)
+            return state.to_arrays()
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -147,23 +159,30 @@ class Resident:
             state.age += 1
         return [tuple(_below(f"{i}.plane.", outputs).values()) for i in range(count)]
 
-    def _heed_cuts(self, state: StreamState) -> None:
+    def _heed_cuts(self, state: StreamState, *, behind: int = _BEHIND) -> None:
         """Forget what a model left before a cut of which the host has come to know.
 
-        On the frame of the cut itself the memory counts for nothing, but a sampler still takes its short way.
+        On the frame of the cut itself the memory counts for nothing, but a sampler still takes its short way. It is
+        heeded a fixed number of frames later, not when word happens to come: the result must not depend on timing.
+
+        Args:
+            state: Of the stream.
+            behind: Frames whose word is not waited for.
         """
-        cuts = self._cuts.setdefault(state, _Cuts())
-        if cuts.told is None or not cuts.told.mark.done():
-            return
-        number, cuts.told = int(cuts.told.value.numpy()), None
-        if number > cuts.known:
-            cuts.known = number
-            state.carried = {}
+        if state not in self._cuts:
+            self._cuts[state] = _Cuts(0 if isinstance(state.cuts, Tensor) else state.cuts)
+        cuts = self._cuts[state]
+        while len(cuts.told) > behind:
+            told = cuts.told.popleft()
+            told.mark.wait()
+            number = int(told.value.numpy())
+            if number > cuts.known:
+                cuts.known = number
+                state.carried = {}
 
     def _ask_for_cuts(self, state: StreamState) -> None:
-        cuts = self._cuts[state]
-        if isinstance(state.cuts, Tensor) and state.carried and cuts.told is None:
-            cuts.told = self.link.tell(state.cuts)
+        if isinstance(state.cuts, Tensor) and state.carried:
+            self._cuts[state].told.append(self.link.tell(state.cuts))
 
 
 def _below(prefix: str, tensors: Tensors) -> Tensors:
