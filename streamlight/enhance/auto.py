@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ class AutoEnhancer(Enhancer):
     @property
     def fallbacks(self) -> list[str]:
         """See :attr:`Enhancer.fallbacks`."""
-        return list(dict.fromkeys([*self.stepped_down, *self.direct.fallbacks, *self.guided.fallbacks]))
+        return list(dict.fromkeys([*super().fallbacks, *self.direct.fallbacks, *self.guided.fallbacks]))
 
     def __call__(self, frames: Sequence[Frame], states: Sequence[StreamState]) -> list[Frame]:
         """See :meth:`Enhancer.__call__`."""
@@ -72,7 +73,7 @@ class AutoEnhancer(Enhancer):
         """From now on a small copy of frames as large as the largest of these, which memory did not suffice for."""
         largest = max((frame for frame, _ in pairs), key=lambda frame: frame.width * frame.height)
         self._fits = largest.width * largest.height - 1
-        self.stepped_down.append(
+        self.step_down(
             f"frames of {largest.width}x{largest.height} do not fit into the memory of {self.device} as a whole: guided"
         )
         for _, state in pairs:
@@ -83,9 +84,11 @@ class AutoEnhancer(Enhancer):
         """See :attr:`Enhancer.batches`."""
         return self.direct.batches
 
-    def adjusted(self, settings: EnhanceSettings) -> AutoEnhancer:
+    def adjusted(self, settings: EnhanceSettings) -> Self:
         """See :meth:`Enhancer.adjusted`."""
-        return AutoEnhancer(self.direct.adjusted(settings), self.guided.adjusted(settings))
+        other = super().adjusted(settings)
+        other.direct, other.guided = self.direct.adjusted(settings), self.guided.adjusted(settings)
+        return other
 
     def snapshot(self, state: StreamState) -> dict[str, np.ndarray]:
         """See :meth:`Enhancer.snapshot`."""

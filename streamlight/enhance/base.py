@@ -17,6 +17,7 @@ from streamlight.engine.link import Link
 from streamlight.enhance.resident import Resident
 from streamlight.errors import ConfigError
 from streamlight.media.frame import Frame
+from streamlight.models.nn.kernels import given_up
 from streamlight.models.protocol import GenerativeModel
 from streamlight.temporal import StreamState
 
@@ -77,6 +78,7 @@ class Enhancer(ABC):
 
     Attributes:
         resident: Keeps frames on the device; None where that is the host.
+        one_by_one: Whether frames of several streams no longer share a call, because memory did not suffice for it.
         stepped_down: What was given up because memory ran out, in words.
     """
 
@@ -88,6 +90,7 @@ class Enhancer(ABC):
         self.device = device or torch.device("cpu")
         self.timings: defaultdict[str, float] = defaultdict(float)
         self.resident: Resident | None = None if self.device.type == "cpu" else Resident(self.device)
+        self.one_by_one = False
         self.stepped_down: list[str] = []
 
     @property
@@ -102,10 +105,17 @@ class Enhancer(ABC):
     @property
     def fallbacks(self) -> list[str]:
         """What works otherwise than it should on this machine, in words."""
-        found = list(self.stepped_down)
+        if self.resident is None:
+            return list(self.stepped_down)
+        graphs = sorted({f"no CUDA graph: {reason}" for reason in self.resident.graphs.refused.values()})
+        return [*self.stepped_down, *graphs, *given_up()]
+
+    def step_down(self, what: str) -> None:
+        """Note what had to be given up because memory ran out, and let go of what only makes things faster."""
+        if what not in self.stepped_down:
+            self.stepped_down.append(what)
         if self.resident is not None:
-            found += sorted({f"no CUDA graph: {reason}" for reason in self.resident.graphs.refused.values()})
-        return found
+            self.resident.make_room()
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from streamlight.media.frame import ColorSpec
 from streamlight.models.nn.kernels import Kernels
 
 KERNELS: Final = Kernels()
-"""How whole frames are converted on CUDA; its ``fallback`` is for reports."""
+"""How whole frames are converted on CUDA."""
 
 
 def rgb_from_planes(

@@ -13,13 +13,12 @@ from torch import Tensor
 
 from streamlight.enhance.base import Enhancer, EnhanceSettings
 from streamlight.enhance.clock import Clock
-from streamlight.enhance.color import KERNELS, codes_from_rgb, rgb_from_planes
+from streamlight.enhance.color import codes_from_rgb, rgb_from_planes
 from streamlight.enhance.decide import decide, steady
-from streamlight.enhance.together import alike, decide_together
-from streamlight.enhance.watch import Step, keep_time, look
+from streamlight.enhance.together import decide_together, in_groups
+from streamlight.enhance.watch import Step, look
 from streamlight.errors import DeviceError, ModelError
 from streamlight.media.frame import ColorSpec, Frame
-from streamlight.models.nn.histogram import KERNELS as HISTOGRAM_KERNELS
 from streamlight.models.protocol import GenerativeModel
 from streamlight.temporal import StreamState
 
@@ -49,56 +48,29 @@ class DirectEnhancer(Enhancer):
                 f"model {model.card.name!r} decides on small YCbCr copies; direct mode hands over RGB frames"
             )
         super().__init__(model, settings, device=device)
-        self._most = 1 << 30  # frames in one call of the model
 
     @property
     def batches(self) -> bool:
         """See :attr:`Enhancer.batches`."""
         return self.model.card.batches
 
-    @property
-    def fallbacks(self) -> list[str]:
-        """See :attr:`Enhancer.fallbacks`."""
-        reasons = {KERNELS.fallback, HISTOGRAM_KERNELS.fallback}
-        return super().fallbacks + sorted(f"kernels in torch: {reason}" for reason in reasons if reason)
-
     def __call__(self, frames: Sequence[Frame], states: Sequence[StreamState]) -> list[Frame]:
         """See :meth:`Enhancer.__call__`."""
         if self.settings.strength > 0.0:
-            single = [[position] for position in range(len(frames))]
-            for group in alike(frames, states) if self.batches else single:
-                for part in range(0, len(group), self._most):
-                    chosen = group[part : part + self._most]
-                    self._group([frames[i] for i in chosen], [states[i] for i in chosen])
+            in_groups(self, frames, states, self._enhance_or_say, timed=self.settings.stability > 0.0)
         return list(frames)
 
-    def _group(self, frames: Sequence[Frame], states: Sequence[StreamState]) -> None:
-        """Frames of one format, each of another stream; one by one where memory runs out."""
-        timed = self.settings.stability > 0.0
-        seconds = [keep_time(state, frame) if timed else 0.0 for state, frame in zip(states, frames, strict=True)]
+    def _enhance_or_say(self, frames: list[Frame], states: list[StreamState], seconds: list[float]) -> None:
+        """:meth:`_enhance`; a single frame that memory does not suffice for is the user's business."""
         try:
             self._enhance(frames, states, seconds)
-            return
         except torch.OutOfMemoryError as error:
-            if self.resident is not None:
-                self.resident.make_room()
-            if len(frames) == 1:
-                raise self._too_large(frames[0]) from error
-        self._most = 1
-        self.stepped_down.append(
-            f"{len(frames)} frames in one call do not fit into the memory of {self.device}: one by one"
-        )
-        for frame, state, step in zip(frames, states, seconds, strict=True):
-            try:
-                self._enhance([frame], [state], [step])
-            except torch.OutOfMemoryError as error:
-                raise self._too_large(frame) from error
-
-    def _too_large(self, frame: Frame) -> DeviceError:
-        return DeviceError(
-            f"{self.device} has not enough memory for model {self.model.card.name!r} at "
-            f"{frame.width}x{frame.height}; use a smaller model or frame, --mode guided, or --device cpu"
-        )
+            if len(frames) > 1:
+                raise
+            raise DeviceError(
+                f"{self.device} has not enough memory for model {self.model.card.name!r} at "
+                f"{frames[0].width}x{frames[0].height}; use a smaller model or frame, --mode guided, or --device cpu"
+            ) from error
 
     @torch.inference_mode()
     def _enhance(self, frames: Sequence[Frame], states: Sequence[StreamState], seconds: Sequence[float]) -> None:

@@ -22,14 +22,13 @@ from streamlight.enhance.color import rgb_from_ycbcr, ycbcr_from_rgb
 from streamlight.enhance.decide import averages, decide, steady
 from streamlight.enhance.keyframes import KeyResult, carry_key, is_due, keep_key, shadow_of, step_from_key
 from streamlight.enhance.keyworker import KeyWorker
-from streamlight.enhance.resident import Planes, Resident
-from streamlight.enhance.together import alike, decide_together
+from streamlight.enhance.resident import Planes
+from streamlight.enhance.together import decide_together, in_groups
 from streamlight.enhance.transfer import AffineMaps, FrameGeometry, GuidedTransfer
 from streamlight.enhance.transfer.device import DeviceTransfer
 from streamlight.enhance.watch import Step, keep_time, look
 from streamlight.errors import DeviceError
 from streamlight.media.frame import ColorSpec, Frame
-from streamlight.models.nn.histogram import KERNELS as HISTOGRAM_KERNELS
 from streamlight.models.protocol import GenerativeModel
 from streamlight.temporal import CODE, StreamState, motion_gate
 
@@ -86,7 +85,6 @@ class GuidedEnhancer(Enhancer):
         self._rows = RowPool(workers)
         self._transfers: dict[object, GuidedTransfer | DeviceTransfer] = {}
         self._worker: KeyWorker[KeyResult] = KeyWorker()
-        self._most = 1 << 30  # frames in one call of the model
 
     def close(self) -> None:
         """End the threads; a key frame that is under way is waited for."""
@@ -109,13 +107,6 @@ class GuidedEnhancer(Enhancer):
         return self.link is not None and self.model.card.batches
 
     @property
-    def fallbacks(self) -> list[str]:
-        """See :attr:`Enhancer.fallbacks`."""
-        reasons = {one.fallback for one in self._transfers.values() if isinstance(one, DeviceTransfer)}
-        reasons.add(HISTOGRAM_KERNELS.fallback)
-        return super().fallbacks + sorted(f"kernels in torch: {reason}" for reason in reasons if reason)
-
-    @property
     def _decides_on_all(self) -> bool:
         return self.settings.keyframe_interval == 1 and not self.settings.keyframe_async
 
@@ -123,7 +114,7 @@ class GuidedEnhancer(Enhancer):
         """See :meth:`Enhancer.__call__`."""
         if self.settings.strength > 0.0:
             if self.resident is not None and self._decides_on_all:
-                self._call_resident(self.resident, frames, states)
+                in_groups(self, frames, states, self._on_device_or_smaller)
                 return list(frames)
             with self._torch_threads():
                 for frame, state in zip(frames, states, strict=True):
@@ -142,36 +133,16 @@ class GuidedEnhancer(Enhancer):
                 state.to("cpu")
                 state.model_to(self.device)
 
-    def _call_resident(self, resident: Resident, frames: Sequence[Frame], states: Sequence[StreamState]) -> None:
-        """Frames on a device, those that are alike in one call."""
-        single = [[position] for position in range(len(frames))]
-        for group in alike(frames, states) if self.model.card.batches else single:
-            for part in range(0, len(group), self._most):
-                chosen = group[part : part + self._most]
-                self._group(resident, [frames[i] for i in chosen], [states[i] for i in chosen])
-
-    def _group(self, resident: Resident, frames: list[Frame], states: list[StreamState]) -> None:
-        """Frames of one format; less at a time, and then less of each, where memory runs out."""
-        seconds = [keep_time(state, frame) for state, frame in zip(states, frames, strict=True)]
-        if len(frames) > 1:
-            try:
-                self._on_device(resident, frames, states, seconds)
-                return
-            except torch.OutOfMemoryError:
-                resident.make_room()
-                self._most = 1
-                self._note(f"{len(frames)} frames in one call do not fit into the memory of {self.device}: one by one")
-        for frame, state, step in zip(frames, states, seconds, strict=True):
-            self._alone(resident, frame, state, step)
-
-    def _alone(self, resident: Resident, frame: Frame, state: StreamState, seconds: float) -> None:
+    def _on_device_or_smaller(self, frames: list[Frame], states: list[StreamState], seconds: list[float]) -> None:
+        """:meth:`_on_device`; with a smaller small copy where memory does not suffice for a single frame."""
         while True:
             try:
-                self._on_device(resident, [frame], [state], [seconds])
+                self._on_device(frames, states, seconds)
                 return
             except torch.OutOfMemoryError as error:
-                self._shrink_or_raise(frame, error)
-                resident.make_room()
+                if len(frames) > 1:
+                    raise
+                self._shrink_or_raise(frames[0], error)
 
     def _shrink_or_raise(self, frame: Frame, error: BaseException) -> None:
         """A smaller small copy from now on; an error where it is small already."""
@@ -184,17 +155,12 @@ class GuidedEnhancer(Enhancer):
                     f"{self.device} has not enough memory for model {self.model.card.name!r} at working size {before}; "
                     "use a smaller model, or --device cpu"
                 ) from error
-        self._note(f"working size {before} does not fit into the memory of {self.device}: {size} instead")
+        self.step_down(f"working size {before} does not fit into the memory of {self.device}: {size} instead")
         self.settings = replace(self.settings, working_size=size)
 
-    def _note(self, sentence: str) -> None:
-        if sentence not in self.stepped_down:
-            self.stepped_down.append(sentence)
-
     @torch.inference_mode()
-    def _on_device(
-        self, resident: Resident, frames: list[Frame], states: list[StreamState], seconds: list[float]
-    ) -> None:
+    def _on_device(self, frames: list[Frame], states: list[StreamState], seconds: list[float]) -> None:
+        assert self.resident is not None
         first = frames[0]
         transfer = self._transfer(first)
         assert isinstance(transfer, DeviceTransfer)
@@ -212,7 +178,7 @@ class GuidedEnhancer(Enhancer):
             ]
 
         key = (self.settings, self.model.card.revision, first.width, first.height, color)
-        resident.run(frames, states, seconds, work, key=key)
+        self.resident.run(frames, states, seconds, work, key=key)
 
     @torch.inference_mode()
     def _enhance(self, frame: Frame, state: StreamState) -> tuple[np.ndarray, ...]:
@@ -262,12 +228,7 @@ class GuidedEnhancer(Enhancer):
             return transfer.apply(planes, maps)
         # Without gain there is no noise to hide, and the filter must not cost detail.
         gate = torch.lerp(torch.ones_like(seen.gate), seen.gate, amount)
-        noise = seen.step.noise
-        threshold: float | Tensor
-        if isinstance(noise, Tensor) and noise.device.type != "cpu":
-            threshold = (noise * (8.0 / CODE)).clamp_min(2.0)
-        else:
-            threshold = max(2.0, 8.0 * float(noise) / CODE)
+        threshold = _at_least(8.0 * _known(seen.step.noise) / CODE, 2.0)
         return transfer.filter_apply(planes, maps, memory=state.memory, gate=gate, threshold=threshold)
 
     def _maps(self, transfer: GuidedTransfer, seen: Seen, state: StreamState, clock: Clock) -> tuple[AffineMaps, float]:
@@ -329,13 +290,10 @@ class GuidedEnhancer(Enhancer):
 
     def _fit(self, transfer: Any, seen: Seen, bright: Tensor, state: StreamState) -> tuple[Any, Any, tuple[Any, Any]]:
         """Maps from the dark small copy to the bright one, how much denoising the gain asks for, and their ``eps``."""
-        amount: float | Tensor = _gain_share(seen.dark, bright)
-        noise: float | Tensor = 0.0 if state.noise is None else state.noise
-        if seen.dark.device.type == "cpu":
-            amount, noise = float(amount), float(noise)
-        amount = self.settings.denoise * amount
+        amount = self.settings.denoise * _known(_gain_share(seen.dark, bright))
+        noise = 0.0 if state.noise is None else _known(state.noise)
         luma_eps, chroma_eps = transfer_eps(noise, denoised=self.model.card.denoises)
-        share = amount.clamp_min(1e-3) if isinstance(amount, Tensor) else max(amount, 1e-3)
+        share = _at_least(amount, 1e-3)
         eps = (share * luma_eps, share * chroma_eps)
         return transfer.fit(seen.dark, bright, eps=eps), amount, eps
 
@@ -386,6 +344,15 @@ class GuidedEnhancer(Enhancer):
         """A picture of the model's, ``(1, 3, h, w)``, for the transfer, where that is done."""
         one = picture[0].to(seen.dark.device)
         return ycbcr_from_rgb(one, seen.color) if self.model.card.color == "rgb" else one
+
+
+def _known(value: float | Tensor) -> float | Tensor:
+    """A number where the host can look at it without waiting."""
+    return float(value) if isinstance(value, Tensor) and value.device.type == "cpu" else value
+
+
+def _at_least(value: float | Tensor, least: float) -> float | Tensor:
+    return value.clamp_min(least) if isinstance(value, Tensor) else max(value, least)
 
 
 def _gain_share(dark: Tensor, bright: Tensor) -> Tensor:

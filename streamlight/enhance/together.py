@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from streamlight.enhance.base import EnhanceSettings
+from streamlight.enhance.base import Enhancer, EnhanceSettings
 from streamlight.enhance.decide import as_asked, averages, decide, latent_of, recall_of
-from streamlight.enhance.watch import Step
+from streamlight.enhance.watch import Step, keep_time
 from streamlight.media.frame import Frame
 from streamlight.models.protocol import GenerativeModel, Prior, Recall
 from streamlight.temporal import StreamState
@@ -31,6 +31,42 @@ def alike(frames: Sequence[Frame], states: Sequence[StreamState]) -> list[list[i
     for position, frame in enumerate(frames):
         groups.setdefault((frame.width, frame.height, frame.color), []).append(position)
     return list(groups.values())
+
+
+Group = Callable[[list[Frame], list[StreamState], list[float]], None]
+"""Works on frames of one format, their streams, and seconds since the frames before."""
+
+
+def in_groups(
+    enhancer: Enhancer, frames: Sequence[Frame], states: Sequence[StreamState], work: Group, *, timed: bool = True
+) -> None:
+    """Do ``work`` on frames of several streams: those that are alike at once, one by one once memory has run out.
+
+    Args:
+        enhancer: Whose work it is.
+        frames: Of one stream in order, or of several.
+        states: Of their streams; their time is taken up.
+        work: To be done.
+        timed: Whether the streams remember anything; else all seconds are 0.
+
+    Raises:
+        torch.OutOfMemoryError: Memory does not suffice for one frame.
+    """
+    several = enhancer.batches and not enhancer.one_by_one
+    for group in alike(frames, states) if several else [[position] for position in range(len(frames))]:
+        chosen, own = [frames[i] for i in group], [states[i] for i in group]
+        seconds = [keep_time(state, frame) if timed else 0.0 for state, frame in zip(own, chosen, strict=True)]
+        try:
+            work(chosen, own, seconds)
+        except torch.OutOfMemoryError:
+            if len(group) == 1:
+                raise
+            enhancer.one_by_one = True
+            enhancer.step_down(
+                f"{len(group)} frames in one call do not fit into the memory of {enhancer.device}: one by one"
+            )
+            for frame, state, step in zip(chosen, own, seconds, strict=True):
+                work([frame], [state], [step])
 
 
 def decide_together(

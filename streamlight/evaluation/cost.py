@@ -7,11 +7,11 @@ from fractions import Fraction
 from typing import Final
 
 import numpy as np
-from torch.utils.flop_counter import FlopCounterMode
 
 from streamlight.enhance import Enhancer
 from streamlight.enhance.auto import AutoEnhancer
 from streamlight.enhance.direct import DirectEnhancer
+from streamlight.evaluation.model_case import macs_of
 from streamlight.media import ColorSpec, Frame
 
 GUIDED: Final = (1920, 1080)
@@ -39,9 +39,8 @@ def cost_of(enhancer: Enhancer) -> Cost:
     width, height = DIRECT if isinstance(enhancer, AutoEnhancer | DirectEnhancer) else GUIDED
     state = enhancer.new_state()
     enhancer([_frame(width, height, 0)], [state])
-    with FlopCounterMode(display=False) as counter:
-        enhancer([_frame(width, height, 1)], [state])
-    return Cost(enhancer.model.card.parameters, counter.get_total_flops() // 2, f"{width}x{height}")
+    macs = macs_of(lambda: enhancer([_frame(width, height, 1)], [state]))
+    return Cost(enhancer.model.card.parameters, macs, f"{width}x{height}")
 
 
 def _frame(width: int, height: int, index: int) -> Frame:

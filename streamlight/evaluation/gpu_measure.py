@@ -18,10 +18,10 @@ from streamlight.enhance.base import Enhancer, EnhanceSettings
 from streamlight.enhance.build import build_enhancer
 from streamlight.enhance.transfer import FrameGeometry
 from streamlight.evaluation.gpu_ceilings import finish, measure_product
-from streamlight.evaluation.gpu_model import ModelCall, counted, recorded
+from streamlight.evaluation.gpu_model import ModelCall, recorded
 from streamlight.evaluation.gpu_parts import Parts
 from streamlight.evaluation.gpu_rows import ROWS, GpuOrder, GpuRow
-from streamlight.evaluation.model_case import build_random
+from streamlight.evaluation.model_case import build_random, macs_of
 from streamlight.evaluation.scenes import RATE, scene_frames
 from streamlight.media import open_source
 from streamlight.media.frame import Frame
@@ -221,7 +221,7 @@ def _without_graphs(order: GpuOrder, running: Running, figures: dict[str, float]
         running.step()
     with recorded(running.enhancer.model) as calls:
         running.step()
-    figures["frame_gmac"] = 1e-9 * counted(running.step) / cameras
+    figures["frame_gmac"] = 1e-9 * macs_of(running.step) / cameras
     steps = fitting(order, running.seconds(1))
     taken = [running.seconds(steps) / steps for _ in range(min(order.repeat, 3))]
     figures["eager_ms"] = 1e3 * median(taken) / cameras
@@ -315,7 +315,7 @@ def _model_alone(
         for call in calls:
             call.run(model, graphs, link)
 
-    figures["model_gmac"] = 1e-9 * counted(lambda: ask(GraphCache(None))) / cameras
+    figures["model_gmac"] = 1e-9 * macs_of(lambda: ask(GraphCache(None))) / cameras
 
     def seconds(times: int) -> float:
         begin = link.base_mark()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,12 +70,3 @@ def recorded(model: Any) -> Iterator[list[ModelCall]]:
         yield calls
     finally:
         del model.condition, model.decode
-
-
-def counted(work: Callable[[], object]) -> int:
-    """Multiply-accumulates that ``work`` asks for: convolutions, matrix products and attention; not through graphs."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops() // 2

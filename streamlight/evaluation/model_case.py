@@ -128,10 +128,15 @@ def _picture(model: GenerativeModel, low: torch.Tensor) -> torch.Tensor:
 
 def count_macs(model: GenerativeModel, low: torch.Tensor) -> int:
     """Multiply-accumulates of one picture: convolutions, matrix products and attention that run."""
+    return macs_of(lambda: _picture(model, low))
+
+
+def macs_of(work: Callable[[], object]) -> int:
+    """Multiply-accumulates of ``work``: convolutions, matrix products and attention that run; not those of graphs."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
-        _picture(model, low)
+        work()
     return counter.get_total_flops() // 2
 
 

@@ -24,7 +24,7 @@ from streamlight.media.frame import Frame
 from streamlight.media.packer import has_captions
 from streamlight.media.planes import PlaneReader
 from streamlight.media.probing import SourceInfo
-from streamlight.media.surfaces import SURFACE_DEPTHS, Downloader, Surface, on_card, planar_twin
+from streamlight.media.surfaces import CARD_LAYOUTS, SURFACE_DEPTHS, Downloader, Surface, on_card, planar_twin
 
 HardwareDecode = Literal["off", "auto", "nvdec"]
 
@@ -34,7 +34,7 @@ NVDEC_DECODERS = {"h264": "h264", "hevc": "hevc", "av1": "av1", "vp9": "vp9"}
 TRIAL_SIZE = 256
 TRIAL_PICTURES = 6
 
-_FORMATS = {"yuv420p": "nv12", "yuvj420p": "nv12", "yuv420p10le": "p010le"}
+_FORMATS = CARD_LAYOUTS | {"yuvj420p": "nv12"}
 """Layout on the card for each pixel format of the software decoder."""
 
 

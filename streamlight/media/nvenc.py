@@ -26,11 +26,11 @@ from streamlight.media import codecs
 from streamlight.media.cudadriver import CURRENT_CONTEXT, primary_context
 from streamlight.media.encode import EncoderPlan, configure, quiet_libav
 from streamlight.media.frame import Frame
+from streamlight.media.surfaces import CARD_LAYOUTS
 
 DLPACK_CUDA = 2
 """DLPack's number for CUDA memory."""
 
-_LAYOUTS = {"yuv420p": "nv12", "yuv420p10le": "p010le"}
 _TAKEN_AS = {"nv12": ("nv12", "yuv420p"), "p010le": ("p010le",)}
 
 
@@ -46,7 +46,7 @@ def in_cuda_memory(planes: tuple[Any, ...]) -> bool:
 
 def device_layout(plan: EncoderPlan) -> str | None:
     """``"nv12"`` or ``"p010le"`` if the plan's encoder could take frames from a card unchanged, else None."""
-    layout = _LAYOUTS.get(plan.source_format)
+    layout = CARD_LAYOUTS.get(plan.source_format)
     even = plan.width % 2 == 0 and plan.height % 2 == 0
     same = (plan.width, plan.height) == (plan.source_width, plan.source_height)
     span = plan.full_range == (plan.source_range == "full")
@@ -119,7 +119,7 @@ class DeviceImporter:
     """
 
     def __init__(self, plan: EncoderPlan) -> None:
-        self._layout = _LAYOUTS.get(plan.source_format)
+        self._layout = CARD_LAYOUTS.get(plan.source_format)
         self._format = plan.source_format
         self._contexts: dict[int, CudaContext] = {}
 

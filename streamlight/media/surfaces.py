@@ -12,6 +12,9 @@ from av.video.reformatter import ColorRange, VideoReformatter
 from streamlight.media import color
 from streamlight.media.planes import EXACT_BICUBIC, view_planes
 
+CARD_LAYOUTS = {"yuv420p": "nv12", "yuv420p10le": "p010le"}
+"""How cards keep pictures of a planar format."""
+
 SURFACE_DEPTHS = {"nv12": 8, "p010le": 10}
 """Bits per sample of the formats that frames may stay in; all are 4:2:0 with Cb and Cr side by side in one plane."""
 

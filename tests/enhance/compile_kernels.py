@@ -54,7 +54,7 @@ JITFunction.run = compile_only
 
 only = Kernels("triton")
 color = ColorSpec()
-transfer = DeviceTransfer(FrameGeometry.of(64, 48, color, long_side=16), backend="triton")
+transfer = DeviceTransfer(FrameGeometry.of(64, 48, color, long_side=16), kernels=only)
 pairs = torch.zeros(24, 32, 2, dtype=torch.uint8)
 planes = (torch.zeros(48, 64, dtype=torch.uint8), pairs[..., 0], pairs[..., 1])
 small = transfer.shrink(planes)
@@ -65,7 +65,7 @@ codes_from_rgb(rgb_from_planes(planes, color, dtype=torch.bfloat16, kernels=only
 histograms(torch.zeros(3, 4096, dtype=torch.uint8), kernels=only)
 
 color = ColorSpec(bit_depth=10)
-transfer = DeviceTransfer(FrameGeometry.of(67, 49, color, long_side=17), backend="triton")
+transfer = DeviceTransfer(FrameGeometry.of(67, 49, color, long_side=17), kernels=only)
 planes = (torch.zeros(49, 67, dtype=torch.uint16), *(torch.zeros(25, 34, dtype=torch.uint16) for _ in range(2)))
 transfer.apply(planes, DeviceMaps(small, small))
 codes_from_rgb(torch.zeros(3, 49, 67), color, kernels=only)

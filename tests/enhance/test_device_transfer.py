@@ -15,7 +15,7 @@ from streamlight.engine import RowPool
 from streamlight.enhance.transfer import FrameGeometry, GuidedTransfer, reference
 from streamlight.enhance.transfer.device import DeviceMaps, DeviceTransfer
 from streamlight.media.frame import ColorSpec
-from streamlight.models.nn.kernels import Kernels
+from streamlight.models.nn.kernels import Kernels, given_up
 from tests.card import card
 from tests.enhance.interpreter import needs_interpreter, poisoned
 from tests.enhance.test_transfer import planes_of
@@ -66,7 +66,7 @@ def rows():
 def test_everything_is_what_the_cpu_kernels_do(name: str, backend: str, rows: RowPool) -> None:
     width, height, color, long_side = FORMATS[name]
     geometry = FrameGeometry.of(width, height, color, long_side=long_side)
-    cpu, device = GuidedTransfer(geometry, rows), DeviceTransfer(geometry, backend=backend)
+    cpu, device = GuidedTransfer(geometry, rows), DeviceTransfer(geometry, kernels=Kernels(backend))
     host, before = planes_of(width, height, color), planes_of(width, height, color, seed=2)
     planes = on_device(host)
     assert planes[0].stride(0) > width
@@ -107,7 +107,7 @@ def test_everything_is_what_the_cpu_kernels_do(name: str, backend: str, rows: Ro
     assert share < 0.006
     assert all((whole[[0, -1]].int() == 4321).all() for whole in guarded)
     assert all(np.array_equal(a.numpy(), b) for a, b in zip(planes, host, strict=True))
-    assert device.fallback is None
+    assert given_up() == []
 
 
 @pytest.mark.parametrize("backend", ["torch", pytest.param("triton", marks=needs_interpreter)])
@@ -116,7 +116,7 @@ def test_fit_is_right_where_it_is_bright_and_nearly_flat(backend: str) -> None:
     geometry = FrameGeometry.of(40, 24, ColorSpec(chroma="400"), long_side=20)
     noise = torch.rand(3, geometry.height, geometry.width, generator=torch.Generator().manual_seed(0))
     dark = 0.9 + 0.01 * noise
-    maps = DeviceTransfer(geometry, backend=backend).fit(dark, dark * 1.5, eps=(1e-5, 1e-5))
+    maps = DeviceTransfer(geometry, kernels=Kernels(backend)).fit(dark, dark * 1.5, eps=(1e-5, 1e-5))
     gain, _ = reference.fit(dark[0].double(), dark[0].double() * 1.5, radius=1, eps=1e-5)
     assert gain.std() > 0.05
     torch.testing.assert_close(maps.gain[0].double(), gain, atol={"torch": 0.03, "triton": 1e-3}[backend], rtol=0)

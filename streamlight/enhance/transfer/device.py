@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,10 @@ from torch import Tensor
 
 from streamlight.enhance.transfer import reference
 from streamlight.enhance.transfer.geometry import FrameGeometry, PlaneGeometry
-from streamlight.models.nn.kernels import Backend, Kernels
+from streamlight.models.nn.kernels import Kernels
+
+KERNELS: Final = Kernels()
+"""How the transfer is done on CUDA."""
 
 _RADII = (1, 2)
 """Window radius of the fit, luma and chroma, in cells of the small copy, as on the CPU."""
@@ -40,17 +44,12 @@ class DeviceTransfer:
 
     Args:
         geometry: Frame format and small grid.
-        backend: Which of the two works; ``"triton"`` raises what Triton raises.
+        kernels: Triton or torch.
     """
 
-    def __init__(self, geometry: FrameGeometry, *, backend: Backend = "auto") -> None:
+    def __init__(self, geometry: FrameGeometry, *, kernels: Kernels = KERNELS) -> None:
         self.geometry = geometry
-        self._kernels = Kernels(backend)
-
-    @property
-    def fallback(self) -> str | None:
-        """Why torch does the work of the kernels on CUDA; None while it does not."""
-        return self._kernels.fallback
+        self._kernels = kernels
 
     def shrink(self, planes: tuple[Tensor, ...]) -> Tensor:
         """The small copy of decoded planes, ``(3, h, w)`` float32 normalised YCbCr; chroma 0 if there is none."""

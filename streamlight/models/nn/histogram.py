@@ -10,7 +10,7 @@ from torch import Tensor
 from streamlight.models.nn.kernels import Kernels
 
 KERNELS: Final = Kernels()
-"""How histograms are taken on CUDA; its ``fallback`` is for reports."""
+"""How histograms are taken on CUDA."""
 
 
 def histograms(codes: Tensor, *, kernels: Kernels = KERNELS) -> Tensor:

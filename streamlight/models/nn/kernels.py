@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Literal, TypeVar
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ Backend = Literal["auto", "triton", "torch"]
 """``"auto"`` is Triton on CUDA as long as it works there, torch elsewhere; the others ask for one of the two."""
 
 Result = TypeVar("Result")
+
+_ALL: WeakSet[Kernels] = WeakSet()
 
 
 class Kernels:
@@ -30,6 +33,7 @@ class Kernels:
     def __init__(self, backend: Backend = "auto") -> None:
         self.backend = backend
         self.fallback: str | None = None
+        _ALL.add(self)
 
     def run(self, tensor: Tensor, compiled: Callable[[], Result], plain: Callable[[], Result]) -> Result:
         """One of the two functions, by where ``tensor`` is.
@@ -55,6 +59,11 @@ class Kernels:
         except Exception as error:  # compilers fail in many ways: no compiler, no driver, no rights in the cache
             self.fallback = f"no Triton kernels: {type(error).__name__}: {_first_line(error)}"
         return plain()
+
+
+def given_up() -> list[str]:
+    """Why kernels of this process run in torch instead, each reason once."""
+    return sorted({kernels.fallback for kernels in _ALL if kernels.fallback is not None})
 
 
 def _first_line(error: Exception) -> str:
