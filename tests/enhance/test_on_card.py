@@ -304,6 +304,9 @@ def test_out_of_memory_whole_frames_become_small_copies(sim):
     assert len(found) == 3
     assert enhancer.fallbacks == [f"frames of 96x96 do not fit into the memory of {sim.device} as a whole: guided"]
     assert enhancer.chosen(64, 64) is direct
+    later = enhancer.adjusted(replace(SETTINGS, working_size=64))
+    assert later.chosen(96, 96) is later.guided  # what was learnt about the memory is not forgotten
+    assert later.resident is enhancer.resident
     assert enhancer.link is direct.link is guided.link
 
 
