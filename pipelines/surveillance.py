@@ -176,9 +176,8 @@ class LiveRun:
         if len(self._loops) == 1:
             self._loops[0].run(stop, until=until)
             return stop.is_set()
-        broken = threading.Event()  # one device that fails ends the run, as the only one would
         with ThreadPoolExecutor(len(self._loops), thread_name_prefix="streamlight-device") as pool:
-            running = [pool.submit(_run_loop, loop, stop, broken, until) for loop in self._loops]
+            running = [pool.submit(_run_loop, loop, stop, until) for loop in self._loops]
             for done in running:
                 done.result()
         return stop.is_set()
@@ -252,24 +251,13 @@ class LiveRun:
             sink.close(CLOSE_WITHIN / 2)
 
 
-def _run_loop(loop: LiveLoop, stop: threading.Event, broken: threading.Event, until: float | None) -> None:
-    """One device's loop among several."""
+def _run_loop(loop: LiveLoop, stop: threading.Event, until: float | None) -> None:
+    """One device's loop among several; if it breaks down it ends the run, as the only one would."""
     try:
-        loop.run(_Either(stop, broken), until=until)
+        loop.run(stop, until=until)
     except BaseException:
-        broken.set()
+        stop.set()
         raise
-
-
-class _Either(threading.Event):
-    """Set as soon as one of two events is."""
-
-    def __init__(self, first: threading.Event, second: threading.Event) -> None:
-        super().__init__()
-        self._both = (first, second)
-
-    def is_set(self) -> bool:
-        return any(event.is_set() for event in self._both)
 
 
 def _log_file(event: CameraEvent) -> None:

@@ -114,8 +114,8 @@ def bench_gpu(
 ) -> None:
     """Measure what a card reaches, and hold it against what it can do and against the goals.
 
-    ROW is llflow-small, llflow, glare, lldiffusion, tonenet, tonenet-cameras, parity or pipeline (default: all). Takes
-    some five minutes. What fails is told with its reason, and the rest goes on.
+    ROW is llflow-small, llflow, glare, lldiffusion, tonenet, tonenet-cameras, parity or pipeline (default: all). What
+    fails is told with its reason, and the rest goes on.
     """
     from streamlight.evaluation.charts import check_target, write_picture
     from streamlight.evaluation.gpu_bench import bench_gpu

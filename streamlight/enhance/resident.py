@@ -17,6 +17,7 @@ from streamlight.engine.link import DevicePlanes, Link, Told
 from streamlight.engine.streams import faults_of
 from streamlight.media.frame import Frame
 from streamlight.temporal import StreamState
+from streamlight.temporal.arrays import below
 
 Planes = tuple[Tensor, ...]
 
@@ -133,8 +134,8 @@ class Resident:
         shells = [replace(state) for state in states]
 
         def pure(tensors: Tensors) -> Tensors:
-            own = [shells[i].with_tensors(_below(f"{i}.state.", tensors)) for i in range(count)]
-            dark = [tuple(_below(f"{i}.plane.", tensors).values()) for i in range(count)]
+            own = [shells[i].with_tensors(below(f"{i}.state", tensors)) for i in range(count)]
+            dark = [tuple(below(f"{i}.plane", tensors).values()) for i in range(count)]
             bright = work(dark, own, [tensors[f"{i}.seconds"] for i in range(count)])
             given = {f"{i}.plane.{j}": plane for i, each in enumerate(bright) for j, plane in enumerate(each)}
             for i, state in enumerate(own):
@@ -153,11 +154,11 @@ class Resident:
         )
         outputs = self.graphs((key, unseen), pure, inputs)
         for i, (state, shell) in enumerate(zip(states, shells, strict=True)):
-            _take(state, shell.with_tensors(_below(f"{i}.state.", outputs)))
+            _take(state, shell.with_tensors(below(f"{i}.state", outputs)))
             if state.average is not None:
                 state.average = replace(state.average, age=ages[i] + 1)
             state.age += 1
-        return [tuple(_below(f"{i}.plane.", outputs).values()) for i in range(count)]
+        return [tuple(below(f"{i}.plane", outputs).values()) for i in range(count)]
 
     def _heed_cuts(self, state: StreamState, *, behind: int = _BEHIND) -> None:
         """Forget what a model left before a cut of which the host has come to know.
@@ -183,11 +184,6 @@ class Resident:
     def _ask_for_cuts(self, state: StreamState) -> None:
         if isinstance(state.cuts, Tensor) and state.carried:
             self._cuts[state].told.append(self.link.tell(state.cuts))
-
-
-def _below(prefix: str, tensors: Tensors) -> Tensors:
-    """Entries called ``prefix…``, without that part, in order of their names' numbers."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _take(state: StreamState, other: StreamState) -> None:
