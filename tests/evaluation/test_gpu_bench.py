@@ -24,6 +24,7 @@ from streamlight.evaluation.gpu_parts import Parts, read_sample
 from streamlight.evaluation.gpu_plot import draw_spans
 from streamlight.evaluation.gpu_rows import FIGURES, GOALS, PARITY, ROWS, GpuOrder, GpuSample
 from streamlight.evaluation.machine import describe_machine
+from streamlight.evaluation.model_case import macs_of
 from streamlight.models import load
 from streamlight.models.protocol import Condition, Prior, Recall
 from tests.card import card
@@ -171,7 +172,7 @@ def test_what_a_model_was_asked_can_be_asked_again() -> None:
     assert len(calls) == 1
     again: list[torch.Tensor] = []
     link = Link(torch.device("cpu"))
-    macs = gpu_model.counted(lambda: again.append(calls[0].run(toy, GraphCache(None), link)))
+    macs = macs_of(lambda: again.append(calls[0].run(toy, GraphCache(None), link)))
     torch.testing.assert_close(again[0], expected)
     assert macs == 4**3
 
