@@ -51,7 +51,7 @@ def test_frames_on_the_device_wait_for_nothing(name: str) -> None:
     state = enhancer.new_state()
     for index in range(10):
         one = frame(index, size=(480, 272))
-        one.planes = enhancer.link.to_device(one.planes)
+        one.planes = enhancer.link.to_device(one.planes)  # type: ignore[assignment]
         torch.cuda.set_sync_debug_mode("error" if index > 3 else "default")
         try:
             enhancer([one], [state])

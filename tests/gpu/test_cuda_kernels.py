@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +26,8 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 
+T = TypeVar("T")
+Tensors = tuple[torch.Tensor, ...]
 WIDTH, HEIGHT = 1920, 1080
 COLORS = {
     "420": ColorSpec(),
@@ -33,13 +38,13 @@ COLORS = {
 
 
 @pytest.fixture(autouse=True)
-def nothing_waits():
-    """A wait for the card inside :func:`unwatched` raises; everything is compiled before."""
+def waits_allowed_again() -> Iterator[None]:
+    """Also after a test in which :func:`twice` met a wait."""
     yield
     torch.cuda.set_sync_debug_mode("default")
 
 
-def upload(planes: tuple[np.ndarray, ...]) -> tuple[torch.Tensor, ...]:
+def upload(planes: tuple[np.ndarray, ...]) -> Tensors:
     """The planes on the card, chroma as views of one plane of pairs."""
     luma = torch.from_numpy(planes[0]).cuda()
     if len(planes) == 1:
@@ -48,7 +53,7 @@ def upload(planes: tuple[np.ndarray, ...]) -> tuple[torch.Tensor, ...]:
     return luma, pairs[..., 0], pairs[..., 1]
 
 
-def twice(work):
+def twice(work: Callable[[], T]) -> T:
     """Run ``work`` once to compile its kernels, and again with every wait an error."""
     work()
     torch.cuda.synchronize()
@@ -58,7 +63,7 @@ def twice(work):
     return result
 
 
-def close(ours: tuple[torch.Tensor, ...] | list[torch.Tensor], theirs, *, share: float) -> None:
+def close(ours: Sequence[torch.Tensor], theirs: Sequence[np.ndarray], *, share: float) -> None:
     """Codes at most one apart, and apart in no more than a ``share`` of the samples."""
     for tensor, array in zip(ours, theirs, strict=True):
         difference = np.abs(tensor.cpu().numpy().astype(int) - array.astype(int))
@@ -75,7 +80,7 @@ def test_guided_transfer(name: str) -> None:
     device = DeviceTransfer(geometry)
     eps, threshold = (torch.tensor(2e-4, device="cuda"), 5e-4), torch.tensor(3.0, device="cuda")
 
-    def work():
+    def work() -> tuple[torch.Tensor, Tensors, Tensors, list[torch.Tensor]]:
         small = device.shrink(planes)
         maps = device.fit(small, small * 1.7, eps=eps)
         memory = device.remember(first)
@@ -127,7 +132,7 @@ def test_the_transfer_can_be_captured() -> None:
     planes = upload(planes_of(WIDTH, HEIGHT, ColorSpec()))
     device = DeviceTransfer(geometry)
 
-    def work():
+    def work() -> Tensors:
         small = device.shrink(planes)
         return device.apply(planes, device.fit(small, small * 1.7, eps=(2e-4, 5e-4)))
 
