@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -23,6 +26,10 @@ IDLE = 500
 """Calls that a graph must not have been used for before another takes its place: making one stops the whole device."""
 
 _KNOWN = 256
+
+_reserve = threading.Lock()
+"""Held by whoever captures or empties torch's reserve: captures exclude one another in a process, and the allocator of
+a device that captures must not be asked to empty it, which is what every capture on any device begins with."""
 
 
 class Recording(Protocol):
@@ -53,8 +60,9 @@ class GraphCache:
     """Runs pure functions of tensors, as CUDA graphs where they have proved to repeat.
 
     The key is what the caller says plus name, shape, strides, type and device of every tensor. A function that cannot
-    be captured runs as it is, and :attr:`refused` says why. So does one for which there is no room: graphs that are in
-    use are not thrown out for others. Outputs are copies: they stay valid.
+    be captured runs as it is, and :attr:`refused` says why; also where memory ran out, as a graph needs its own beside
+    that of the calls as they are. One for which there is no room among the graphs runs as it is, too: those in use are
+    not thrown out for others. Outputs are copies: they stay valid.
 
     Args:
         record: Captures; ``None`` where there are no graphs, and everything runs as it is.
@@ -139,8 +147,6 @@ class GraphCache:
         held = {name: tensor.clone() for name, tensor in inputs.items()}
         try:
             recording, outputs = self._record(work, held)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # what cannot be captured still runs; the reason is kept for the report
             if len(self.refused) >= _KNOWN:
                 self.refused.clear()
@@ -159,22 +165,51 @@ def graph_cache(device: torch.device, *, capacity: int = CAPACITY) -> GraphCache
     return GraphCache(_CudaRecorder(device), capacity=capacity, memory=memory)
 
 
+def let_go(cache: GraphCache, device: torch.device) -> None:
+    """Let go of a device's graphs, and give the memory that torch holds in reserve there back to the driver."""
+    if device.type != "cuda":
+        return cache.clear()
+    with _reserve:
+        torch.cuda.synchronize(device)  # a graph must not be let go while it runs
+        cache.clear()
+        torch.cuda.empty_cache()
+
+
 class _CudaRecorder:
     """Captures with a pool of memory that all graphs of a device share: they run one after another."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._pool: Any = None
+        self._alive: WeakSet[torch.cuda.CUDAGraph] = WeakSet()
+        self._broken_off: list[torch.cuda.CUDAGraph] = []
 
     def __call__(self, work: Work, inputs: Tensors) -> tuple[Recording, Tensors]:
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.current_stream(self._device)
-        # Other threads go on uploading and downloading while this one captures.
-        with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
-            outputs = work(dict(inputs))
-        return graph, outputs
+        with _reserve:
+            # A pool ends with its last graph, and the name of one that has ended is not taken again.
+            pool = next((graph.pool() for graph in self._alive), None) or torch.cuda.graph_pool_handle()
+            graph = torch.cuda.CUDAGraph()
+            stream = torch.cuda.current_stream(self._device)
+            try:
+                # Other threads go on uploading and downloading while this one captures.
+                with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                    outputs = work(dict(inputs))
+            except BaseException:
+                self._end(graph, pool)
+                raise
+            self._alive.add(graph)
+            return graph, outputs
+
+    def _end(self, graph: torch.cuda.CUDAGraph, pool: tuple[int, int]) -> None:
+        """Tell the allocator that a capture is over which CUDA broke off.
+
+        A torch without pytorch/pytorch#180395 takes it for one that goes on, and frees nothing any more that was kept
+        for another lane. Others answer that there is no such capture.
+        """
+        with suppress(RuntimeError):
+            device = torch.cuda.current_device()
+            torch._C._cuda_endAllocateToPool(device, pool)
+            torch._C._cuda_releasePool(device, pool)
+            self._broken_off.append(graph)  # the allocator of page-locked memory goes on asking it
 
 
 def _nbytes(tensors: Tensors) -> int:

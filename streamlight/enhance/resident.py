@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamlight.engine.graphs import Tensors, graph_cache
+from streamlight.engine.graphs import Tensors, graph_cache, let_go
 from streamlight.engine.link import DevicePlanes, Link, Told
 from streamlight.engine.streams import faults_of
 from streamlight.media.frame import Frame
@@ -60,11 +60,7 @@ class Resident:
 
     def make_room(self) -> None:
         """Let go of what only makes things faster, after memory has run out."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # a graph must not be let go while it runs
-        self.graphs.clear()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        let_go(self.graphs, self.device)
 
     def to_arrays(self, state: StreamState) -> dict[str, np.ndarray]:
         """A copy of a state, in which every cut is heeded; what goes on from it does the same as what goes on here."""

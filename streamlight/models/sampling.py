@@ -13,8 +13,9 @@ from torch import Tensor
 from streamlight.errors import ConfigError
 from streamlight.models.protocol import GenerativeModel, Prior
 
-_KEPT: Final = 8
-"""Drawings of noise kept on devices: one for each size of picture, seed and device that is in use."""
+_KEPT: Final = 64
+"""Drawings of noise kept on devices, one for each size of picture, seed and device that is in use: more than a device
+keeps CUDA graphs, as one that is missing when a graph is made could only come from the host, which breaks it off."""
 
 _KEPT_BYTES: Final = 2 << 30
 """What they may take together, but for the newest."""
