@@ -13,13 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from streamlight.engine.graphs import CAPACITY
 from streamlight.models import load
 from streamlight.models.nn.attention import attend
 from streamlight.models.nn.norm import GroupNorm
 from streamlight.models.nn.resblock import Upsample
 from streamlight.models.precision import exact_float32
 from streamlight.models.protocol import GenerativeModel, Prior, Recall
-from streamlight.models.sampling import draw_latent, seeded_noise
+from streamlight.models.sampling import _KEPT, draw_latent, seeded_noise
 from tests.card import Simulation, card
 from tests.models.golden_on_device import GOLDENS
 
@@ -171,11 +172,13 @@ class TestNoise:
         for found in seeded_noise((5, 7), seed=3, device="cpu", count=3):
             assert found.equal(torch.randn(5, 7, generator=generator))
 
-    def test_few_are_kept(self) -> None:
+    def test_as_many_are_kept_as_graphs_want_and_no_more(self) -> None:
+        assert _KEPT > CAPACITY
+        seeds = range(100, 101 + _KEPT)
         with card() as sim, sim.allowed():
-            kept = [seeded_noise((2,), seed=seed, device=sim.device)[0] for seed in range(100, 109)]
-            again = [seeded_noise((2,), seed=seed, device=sim.device)[0] for seed in range(108, 99, -1)]
-        assert [a is b for a, b in zip(again, kept[::-1], strict=True)] == [True] * 8 + [False]
+            kept = [seeded_noise((2,), seed=seed, device=sim.device)[0] for seed in seeds]
+            again = [seeded_noise((2,), seed=seed, device=sim.device)[0] for seed in reversed(seeds)]
+        assert [a is b for a, b in zip(again, kept[::-1], strict=True)] == [True] * _KEPT + [False]
 
     def test_a_seed_is_a_generator_s_first_draw(self) -> None:
         prior = Prior(torch.rand(1, 3, 4, 5), 0.5)
