@@ -141,6 +141,9 @@ def test_graphs_are_captured_in_the_stream_that_is_running_and_share_memory(monk
     class Graph:
         replays = 0
 
+        def pool(self) -> str:
+            return "pool of a graph"
+
         def replay(self) -> None:
             Graph.replays += 1
 
@@ -155,7 +158,7 @@ def test_graphs_are_captured_in_the_stream_that_is_running_and_share_memory(monk
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", graph)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "new pool")
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
     cache = graph_cache(torch.device("cuda", 0))
@@ -163,7 +166,7 @@ def test_graphs_are_captured_in_the_stream_that_is_running_and_share_memory(monk
         size = 60 if key == "too much" else 2
         for _ in range(EAGER + 2):
             cache(key, lambda named: {"y": named["x"] + 1.0}, {"x": torch.zeros(size, dtype=torch.float64)})
-    how = {"pool": "pool", "stream": "stream of cuda:0", "capture_error_mode": "thread_local"}
-    assert captures == [how, how]
+    how = {"stream": "stream of cuda:0", "capture_error_mode": "thread_local"}
+    assert captures == [{"pool": "new pool", **how}, {"pool": "pool of a graph", **how}]
     assert Graph.replays == cache.replayed == 4
     assert cache.refused == {}
