@@ -58,14 +58,19 @@ class AutoEnhancer(Enhancer):
                 state.reset()
             state.size = (frame.width, frame.height)
         whole = [pair for pair in pairs if self.chosen(pair[0].width, pair[0].height) is self.direct]
+        others = [pair for pair in pairs if self.chosen(pair[0].width, pair[0].height) is self.guided]
+        dark = [frame.planes for frame, _ in whole]
         try:
             self.direct([frame for frame, _ in whole], [state for _, state in whole])
         except DeviceError as error:
             if not isinstance(error.__cause__, torch.OutOfMemoryError):
                 raise
-            self._step_down(whole)
-            return self(frames, states)
-        others = [pair for pair in pairs if self.chosen(pair[0].width, pair[0].height) is self.guided]
+            left = [pair for pair, planes in zip(whole, dark, strict=True) if pair[0].planes is planes]
+            self._step_down(left)
+            for frame, state in whole:  # also those that are done: their next frame may take the other way
+                if self.chosen(frame.width, frame.height) is self.guided:
+                    state.reset()
+            self([frame for frame, _ in left], [state for _, state in left])
         self.guided([frame for frame, _ in others], [state for _, state in others])
         return list(frames)
 

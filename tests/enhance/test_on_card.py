@@ -320,3 +320,19 @@ def test_a_card_that_fails_is_no_mistake_of_the_program(sim):
     enhancer = make("guided", model, SETTINGS, sim.device)
     with sim.allowed(), pytest.raises(DeviceError, match="until the process is started anew"):
         results(enhancer, [frame(0)])
+
+
+def test_out_of_memory_what_is_done_already_is_not_done_again(sim):
+    llflow = on_card(MODELS["llflow"](), sim)
+    model = Hungry(llflow, pixels=90 * 90)
+    alone = make("direct", llflow, SETTINGS, sim.device)
+    enhancer = AutoEnhancer(*(make(kind, model, SETTINGS, sim.device) for kind in ("direct", "guided")))  # type: ignore[arg-type]
+    states = [enhancer.new_state() for _ in range(2)]
+    with sim.allowed():
+        wanted = results(alone, [frame(i, size=(64, 64)) for i in range(2)])
+        for index in range(2):
+            small, large = frame(index, size=(64, 64)), frame(index, size=(96, 96), stream=1)
+            enhancer([small, large], states)
+            assert differences([small.planes], [wanted[index]]).max() == 0
+    assert [state.age for state in states] == [2, 2]
+    assert len(enhancer.fallbacks) == 1
