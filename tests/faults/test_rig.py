@@ -51,7 +51,7 @@ def test_serves_a_file_round_and_round_with_timestamps_that_go_on(rtsp_server: S
             times.append(packet.pts)
             if len(times) == 40:
                 break
-    steps = [round((after - before) / 90) for before, after in pairwise(times)]
+    steps = [round((after - before) / 90) for before, after in pairwise(times[1:])]
     assert set(steps[-30:]) == {40}, steps  # the first pictures may go by while the client is still asking
 
 
