@@ -52,7 +52,9 @@ def test_serves_a_file_round_and_round_with_timestamps_that_go_on(rtsp_server: S
             if len(times) == 40:
                 break
     steps = [round((after - before) / 90) for before, after in pairwise(times[1:])]
-    assert set(steps[-30:]) == {40}, steps  # the first pictures may go by while the client is still asking
+    # A live server may lose a picture on a busy machine; the clock goes on evenly, also from one round to the next.
+    assert set(steps) <= {40, 80}, steps
+    assert steps.count(80) <= 3, steps
 
 
 def test_other_credentials_are_refused(rtsp_server: Servers) -> None:
