@@ -30,6 +30,9 @@ __all__ = ["DetectReport", "Progress", "detect_files", "detector_for"]
 PATIENCE = 60.0
 """Seconds that a file waits for room in a full sink, before events are dropped and counted."""
 
+LAST_EVENTS = 1.0
+"""Seconds for the last events of a file to arrive before its figures are taken; later ones still go out."""
+
 
 @dataclass(slots=True)
 class DetectReport(Report):
@@ -225,6 +228,7 @@ class _Work:
             return error
         finally:
             self._observer.forget(self._camera)
+            self._observer.flush(LAST_EVENTS)
             self.report.detection = self._observer.to_json()
             self.report.fallbacks += self.report.detection["detector"]["fallbacks"]
         return None

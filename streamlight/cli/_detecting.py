@@ -61,8 +61,6 @@ def run_detection(
             finished=finished,
         )
         lost = _close(sinks)
-    if reports and reports[-1].detection:  # taken when the last events were still on their way
-        reports[-1].detection["sinks"] = {sink.name: sink.stats.to_json() for sink in sinks}
     _console.write_json(json_target, {"reports": [report.to_dict() for report in reports]})
     if stop.is_set():
         return INTERRUPTED

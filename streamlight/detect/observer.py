@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -105,6 +106,12 @@ class Observer:
         self._cameras.pop(camera, None)
         for picture in ("raw", "enhanced"):
             self.detector.forget(f"{camera}/{picture}")
+
+    def flush(self, timeout: float) -> None:
+        """Give the sinks so many seconds, together, to deliver what they were handed."""
+        deadline = time.monotonic() + timeout
+        for sink in self._sinks:
+            sink.flush(max(0.0, deadline - time.monotonic()))
 
     def to_json(self) -> dict[str, Any]:
         """What was done, as plain values for reports."""

@@ -96,6 +96,10 @@ class EventSink(Protocol):
         """Hand an event over; see :meth:`BufferedSink.emit`."""
         ...
 
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait for what was handed over; see :meth:`BufferedSink.flush`."""
+        ...
+
     def close(self, timeout: float = 5.0) -> None:
         """Deliver what waits and end; see :meth:`BufferedSink.close`."""
         ...
@@ -159,14 +163,18 @@ class BufferedSink(ABC):
             self._changed.notify_all()
             return not full
 
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait until nothing is on its way any more; False if that takes longer than ``timeout`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not (self._waiting or self._under_way), timeout)
+
     def close(self, timeout: float = 5.0) -> None:
         """Take no more, deliver what waits within ``timeout`` seconds, count the rest as dropped. May be repeated."""
         deadline = time.monotonic() + timeout
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        if self._thread is not None:
-            self._changed_wait(deadline)
+        self.flush(timeout)
         with self._changed:
             late = len(self._waiting) + self._under_way
             if late:
@@ -179,13 +187,6 @@ class BufferedSink(ABC):
             self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread is None or not self._thread.is_alive():
             self._shut()
-
-    def _changed_wait(self, deadline: float) -> None:
-        """Until everything is delivered, or the deadline."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: not (self._waiting or self._under_way), max(0.0, deadline - time.monotonic())
-            )
 
     @abstractmethod
     def _deliver(self, event: DetectionEvent) -> None:

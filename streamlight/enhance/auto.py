@@ -66,23 +66,21 @@ class AutoEnhancer(Enhancer):
             if not isinstance(error.__cause__, torch.OutOfMemoryError):
                 raise
             left = [pair for pair, planes in zip(whole, dark, strict=True) if pair[0].planes is planes]
-            self._step_down(left)
-            for frame, state in whole:  # also those that are done: their next frame may take the other way
+            self._step_down([frame for frame, _ in left])
+            for frame, state in whole:  # those that are done, too: their next frame takes the other way
                 if self.chosen(frame.width, frame.height) is self.guided:
                     state.reset()
             self([frame for frame, _ in left], [state for _, state in left])
         self.guided([frame for frame, _ in others], [state for _, state in others])
         return list(frames)
 
-    def _step_down(self, pairs: list[tuple[Frame, StreamState]]) -> None:
+    def _step_down(self, frames: list[Frame]) -> None:
         """From now on a small copy of frames as large as the largest of these, which memory did not suffice for."""
-        largest = max((frame for frame, _ in pairs), key=lambda frame: frame.width * frame.height)
+        largest = max(frames, key=lambda frame: frame.width * frame.height)
         self._fits = largest.width * largest.height - 1
         self.step_down(
             f"frames of {largest.width}x{largest.height} do not fit into the memory of {self.device} as a whole: guided"
         )
-        for _, state in pairs:
-            state.reset()
 
     @property
     def batches(self) -> bool:

@@ -97,6 +97,20 @@ def test_patience_waits_for_room():
     assert sink.got == [0, 1, 2]
 
 
+def test_flushing_waits_for_what_was_handed_over_and_no_longer_than_asked():
+    sink = Held()
+    assert sink.flush(0.0), "nothing was handed over"
+    sink.emit(event(0))
+    sink.emit(event(1))
+    assert not sink.flush(0.05)
+    threading.Timer(0.05, sink.gate.set).start()
+    assert sink.flush(10.0)
+    assert sink.got == [0, 1]
+    assert (sink.stats.written, sink.stats.waiting) == (2, 0)
+    assert sink.emit(event(2)), "it goes on"
+    sink.close()
+
+
 def test_what_is_not_delivered_at_the_end_is_counted():
     sink = Held()
     for index in range(3):

@@ -8,15 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from streamlight.engine.graphs import (
-    EAGER,
-    GraphCache,
-    Tensors,
-    Work,
-    _CudaRecorder,
-    graph_cache,
-    let_go,
-)
+from streamlight.engine.graphs import EAGER, GraphCache, Tensors, Work, _CudaRecorder, graph_cache, let_go
 
 
 class Replayed:

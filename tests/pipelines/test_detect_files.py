@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from pathlib import Path
 
 import av
@@ -14,7 +15,7 @@ from streamlight.pipelines.detection import detect_files
 
 from streamlight.cli._main import run
 from streamlight.config import load_config
-from streamlight.detect import DetectionEvent, open_sink
+from streamlight.detect import CallbackSink, DetectionEvent, load_detector, open_sink
 from streamlight.errors import ConfigError, MediaError
 from tests.clips import make_clip, packets, video_times
 from tests.detect import graphs
@@ -94,6 +95,16 @@ def test_a_bad_file_does_not_stop_the_others(squares, tmp_path):
     assert errors[1] is None
     with pytest.raises(ConfigError, match="no input"):
         detect_files([])
+
+
+def test_a_report_counts_the_last_events_of_its_file(squares, tmp_path):
+    sink = CallbackSink(lambda event: time.sleep(0.05))
+    detector = load_detector(str(graphs.yolov8(tmp_path / "m.onnx")))
+    reports = detect_files([squares, squares], config=load_config(values={"model": "retinex"}), detector=detector,
+                           sinks=[sink], empty=True)  # fmt: skip
+    figures = [report.detection["sinks"][sink.name] for report in reports]
+    assert [(one["written"], one["waiting"]) for one in figures] == [(5, 0), (10, 0)]
+    sink.close()
 
 
 def test_stopping_leaves_nothing_behind(tmp_path):
