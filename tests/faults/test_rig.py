@@ -46,15 +46,18 @@ def test_serves_a_file_round_and_round_with_timestamps_that_go_on(rtsp_server: S
     with watch(server.url()) as camera:
         assert camera.streams.audio
         assert (camera.streams.video[0].width, camera.streams.video[0].height) == (64, 48)
-        times = []
+        times, sizes = [], []
         for packet in camera.demux(video=0):
             times.append(packet.pts)
+            sizes.append(packet.size)
             if len(times) == 40:
                 break
+    assert sizes[1:-12] == sizes[13:], "every picture of every round"
     steps = [round((after - before) / 90) for before, after in pairwise(times[1:])]
-    # A live server may lose a picture on a busy machine; the clock goes on evenly, also from one round to the next.
-    assert set(steps) <= {40, 80}, steps
-    assert steps.count(80) <= 3, steps
+    # With sound beside it libavformat goes over to the clock of the server's first report, once, about a second on.
+    odd = [step for step in steps if step != 40]
+    assert len(odd) <= 1, steps
+    assert all(0 < step <= 80 for step in odd), steps
 
 
 def test_other_credentials_are_refused(rtsp_server: Servers) -> None:
